@@ -1,0 +1,100 @@
+//! The settings of `inventory-api`. The doc comments are the reference that `--help` prints.
+
+use clap::Parser;
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::time::Duration;
+use storage::settings::StoreArgs;
+use telemetry::config::{LogArgs, parse_duration, refuse_unknown_variables, require_loopback};
+
+/// Most HTTP threads of one process.
+const MAX_THREADS: i64 = 512;
+
+/// Ours, but not acted upon yet. Whoever sets one of them relies on it, so it is not ignored.
+const NOT_SUPPORTED: [&str; 5] = [
+    "INVENTORY_TOKENS_FILE",
+    "INVENTORY_CORS_ORIGINS",
+    "INVENTORY_RATE_LIMIT",
+    "INVENTORY_TLS_CERT_FILE",
+    "INVENTORY_TLS_KEY_FILE",
+];
+
+/// HTTP API of the inventory: products, prices and views
+#[derive(Parser)]
+#[command(name = "inventory-api", version)]
+pub(crate) struct Settings {
+    /// Address of the public API
+    #[arg(long, env = "INVENTORY_API_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(crate) api_listen: SocketAddr,
+    /// Address of metrics and health
+    #[arg(long, env = "INVENTORY_API_OPS_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    pub(crate) api_ops_listen: SocketAddr,
+    /// HTTP threads [default: number of cores]
+    #[arg(long, env = "INVENTORY_API_THREADS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS))]
+    pub(crate) api_threads: Option<u16>,
+    /// How long one request may take
+    #[arg(long, env = "INVENTORY_REQUEST_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    pub(crate) request_timeout: Duration,
+    /// How long a stop waits for requests in flight
+    #[arg(long, env = "INVENTORY_SHUTDOWN_TIMEOUT", value_name = "TIME", default_value = "25s", value_parser = parse_duration)]
+    pub(crate) shutdown_timeout: Duration,
+    /// Most (product, hour) entries that may wait in Redis; past it views are answered 503
+    #[arg(long, env = "INVENTORY_QUEUE_CAPACITY", value_name = "ENTRIES", default_value_t = 5_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) queue_capacity: u64,
+    /// Views waiting in one shard that wake a worker; the same as the workers have
+    #[arg(long, env = "INVENTORY_BATCH_VIEWS", value_name = "VIEWS", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) batch_views: u64,
+    #[command(flatten)]
+    pub(crate) stores: StoreArgs,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+impl Settings {
+    /// Reads flags and environment; flags that cannot be read end the program with status 2.
+    ///
+    /// # Errors
+    /// A variable that no program knows or that this version does not support, or a listener beyond loopback.
+    pub(crate) fn read() -> Result<Self, String> {
+        refuse_unknown_variables(std::env::vars_os())?;
+        refuse_unsupported(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))?;
+        let settings = Self::parse();
+        require_loopback(settings.api_listen, "INVENTORY_API_LISTEN")?;
+        require_loopback(settings.api_ops_listen, "INVENTORY_API_OPS_LISTEN")?;
+        Ok(settings)
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
+        self.api_threads.map_or_else(cores, usize::from)
+    }
+}
+
+fn refuse_unsupported(is_set: impl Fn(&str) -> bool) -> Result<(), String> {
+    match NOT_SUPPORTED.into_iter().find(|name| is_set(name)) {
+        Some(name) => Err(format!("{name} is not supported yet; leave it out")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use telemetry::config::{ALL_VARIABLES, undeclared_variables};
+
+    #[test]
+    fn every_setting_is_declared_to_the_siblings() {
+        Settings::command().debug_assert();
+        assert_eq!(undeclared_variables(&Settings::command()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_not_supported_yet_is_known_and_refused() {
+        for name in NOT_SUPPORTED {
+            assert!(ALL_VARIABLES.contains(&name), "{name}");
+            assert!(refuse_unsupported(|set| set == name).unwrap_err().contains(name));
+        }
+        assert_eq!(refuse_unsupported(|_| false), Ok(()));
+    }
+}

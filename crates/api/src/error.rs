@@ -1,0 +1,185 @@
+//! Why a request was refused. Each variant says when to use it and what the client is told.
+//!
+//! `Display` is the public detail. What must stay private (hosts, statements, keys) goes into a [`Source`],
+//! which only the log shows, once.
+
+use crate::ingest::Refused;
+use crate::input::fields::Fault;
+use crate::problem::{self, Problem, ProblemType};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, HeaderValue, RETRY_AFTER};
+use actix_web::{HttpResponse, ResponseError};
+use domain::{ProductId, Sku};
+
+/// A private cause.
+pub(crate) type Source = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    /// 400: the `{id}` of the path is no product id.
+    #[error("the id in the path must be a whole number from 1 to {}", ProductId::MAX)]
+    InvalidId,
+    /// 400: a query parameter is unknown, repeated, missing or has an impossible value.
+    #[error("{0}")]
+    InvalidQuery(String),
+    /// 400: the body is not JSON, or not UTF-8.
+    #[error("{0}")]
+    MalformedJson(String),
+    /// 400: the connection or its encoding broke inside the body.
+    #[error("the body ended before it was complete")]
+    IncompleteBody,
+    /// 400: something that will be acted upon one day and must not be ignored until then.
+    #[error("{0}")]
+    NotSupported(&'static str),
+    /// 404: no product has this id, or it was deleted.
+    #[error("there is no product {0}")]
+    UnknownProduct(ProductId),
+    /// 404: no route matches the path.
+    #[error("there is nothing at this path")]
+    UnknownRoute,
+    /// 405: the path exists without this method; the value is the `Allow` header.
+    #[error("this path has only {}", allow.to_str().unwrap_or_default())]
+    MethodNotAllowed { allow: HeaderValue },
+    /// 408: the body did not arrive within the request's time limit.
+    #[error("the body did not arrive in time")]
+    SlowBody,
+    /// 409: another product has the SKU.
+    #[error("another product has the SKU {0}")]
+    DuplicateSku(Sku),
+    /// 413: the body is longer than the route accepts.
+    #[error("the body may have at most {limit_bytes} bytes")]
+    BodyTooLarge { limit_bytes: usize },
+    /// 415: a content type or encoding that the route does not read.
+    #[error("{0}")]
+    UnsupportedMediaType(String),
+    /// 422: JSON that has faults, all of them listed.
+    #[error("{}", count_faults(.0))]
+    Invalid(Vec<Fault>),
+    /// 500: ours to mend.
+    #[error("something went wrong in the server")]
+    Internal(#[source] Source),
+    /// 503: no store was reached yet since the process started.
+    #[error("the server is starting and has not reached its stores yet")]
+    Starting,
+    /// 503: a store that this request needs is away; nothing was changed.
+    #[error("a store that this request needs is away; nothing was changed")]
+    Unavailable(#[source] Source),
+    /// 503: the view queue is at its capacity; the view was not counted.
+    #[error("the view queue is full; nothing was counted")]
+    OverCapacity,
+    /// 503: a read took longer than the request's time limit.
+    #[error("the answer took too long")]
+    TimedOut,
+    /// 503: the change was sent and not confirmed.
+    #[error("it is not known whether the change was made: it was made once, will be, or never")]
+    OutcomeUnknown(#[source] Source),
+}
+
+impl ApiError {
+    pub(crate) fn kind(&self) -> &'static ProblemType {
+        match self {
+            Self::InvalidId => &problem::INVALID_ID,
+            Self::InvalidQuery(_) => &problem::INVALID_QUERY,
+            Self::MalformedJson(_) => &problem::MALFORMED_JSON,
+            Self::IncompleteBody => &problem::INCOMPLETE_BODY,
+            Self::NotSupported(_) => &problem::NOT_SUPPORTED,
+            Self::UnknownProduct(_) => &problem::UNKNOWN_PRODUCT,
+            Self::UnknownRoute => &problem::UNKNOWN_ROUTE,
+            Self::MethodNotAllowed { .. } => &problem::METHOD_NOT_ALLOWED,
+            Self::SlowBody => &problem::SLOW_BODY,
+            Self::DuplicateSku(_) => &problem::DUPLICATE_SKU,
+            Self::BodyTooLarge { .. } => &problem::BODY_TOO_LARGE,
+            Self::UnsupportedMediaType(_) => &problem::UNSUPPORTED_MEDIA_TYPE,
+            Self::Invalid(_) => &problem::VALIDATION_FAILED,
+            Self::Internal(_) => &problem::INTERNAL_ERROR,
+            Self::Starting => &problem::STARTING,
+            Self::Unavailable(_) => &problem::UNAVAILABLE,
+            Self::OverCapacity => &problem::OVER_CAPACITY,
+            Self::TimedOut => &problem::TIMED_OUT,
+            Self::OutcomeUnknown(_) => &problem::OUTCOME_UNKNOWN,
+        }
+    }
+
+    /// When to try again, in seconds. The queue drains in steps of its flush interval, so a little later there.
+    fn retry_after(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Starting | Self::Unavailable(_) | Self::TimedOut | Self::OutcomeUnknown(_) => Some(HeaderValue::from_static("1")),
+            Self::OverCapacity => Some(HeaderValue::from_static("2")),
+            _ => None,
+        }
+    }
+
+    /// A failed call of the catalogue about a product.
+    pub(crate) fn of_product(id: ProductId, error: catalog::Error) -> Self {
+        match error {
+            catalog::Error::NotFound => Self::UnknownProduct(id),
+            other => other.into(),
+        }
+    }
+
+    /// A view that was not counted.
+    pub(crate) fn of_view(id: ProductId, refused: Refused) -> Self {
+        match refused {
+            Refused::NotFound => Self::UnknownProduct(id),
+            Refused::OverCapacity => Self::OverCapacity,
+            Refused::Unavailable => Self::Unavailable("the view queue is away".into()),
+            Refused::Unknown => Self::OutcomeUnknown("a push of views was not confirmed".into()),
+        }
+    }
+}
+
+impl From<catalog::Error> for ApiError {
+    fn from(error: catalog::Error) -> Self {
+        match error {
+            catalog::Error::DuplicateSku(sku) => Self::DuplicateSku(sku),
+            catalog::Error::Unavailable(error) => Self::Unavailable(Box::new(error)),
+            catalog::Error::Unknown(error) => Self::OutcomeUnknown(Box::new(error)),
+            error @ (catalog::Error::NotFound | catalog::Error::Internal(_)) => Self::Internal(Box::new(error)),
+        }
+    }
+}
+
+fn count_faults(faults: &[Fault]) -> String {
+    match faults.len() {
+        1 => "the body has a fault".to_owned(),
+        count => format!("the body has {count} faults"),
+    }
+}
+
+/// The cause and the causes behind it, on one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(error.source(), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.kind().status).expect("the table of problem types holds valid statuses")
+    }
+
+    /// Head only; the outermost layer writes the body from the attached [`Problem`].
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::new(self.status_code());
+        if let Some(seconds) = self.retry_after() {
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
+        if let Self::MethodNotAllowed { allow } = self {
+            response.headers_mut().insert(ALLOW, allow.clone());
+        }
+        let faults = if let Self::Invalid(faults) = self {
+            faults.clone()
+        } else {
+            Vec::new()
+        };
+        let source = Some(chain(self)).filter(|text| !text.is_empty());
+        response.extensions_mut().insert(Problem {
+            kind: self.kind(),
+            detail: self.to_string().into(),
+            faults,
+            source,
+        });
+        response
+    }
+}

@@ -1,0 +1,165 @@
+//! JSON as it was sent: keys in their order, and none of them twice.
+//!
+//! A parser that keeps the last of two equal keys reads another price than the one a proxy or a log
+//! has seen (RFC 8259 §4 leaves it open), so such an object is refused.
+
+use crate::error::ApiError;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use std::fmt;
+
+/// Most keys of one object: several times what any request has, and it bounds the search for doubled ones.
+const MAX_KEYS: usize = 64;
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Json {
+    Null,
+    Bool(bool),
+    /// A whole number from 0 to 2^64−1.
+    Whole(u64),
+    /// Any other number; no request has a field for one.
+    OtherNumber,
+    Text(String),
+    List(Vec<Json>),
+    Object(Vec<(String, Json)>),
+}
+
+impl Json {
+    /// # Errors
+    /// [`ApiError::MalformedJson`], with line and column.
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        serde_json::from_slice(body).map_err(|error| ApiError::MalformedJson(error.to_string()))
+    }
+
+    /// What this is, for "must be … but is …".
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "a boolean",
+            Self::Whole(_) | Self::OtherNumber => "a number",
+            Self::Text(_) => "a string",
+            Self::List(_) => "an array",
+            Self::Object(_) => "an object",
+        }
+    }
+}
+
+struct JsonVisitor;
+
+impl<'de> Visitor<'de> for JsonVisitor {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+        Ok(Json::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+        Ok(Json::Whole(value))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Json, E> {
+        Ok(Json::OtherNumber)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Json, E> {
+        Ok(Json::OtherNumber)
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
+        Ok(Json::Text(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Json, E> {
+        Ok(Json::Text(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Json::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json, A::Error> {
+        let mut object: Vec<(String, Json)> = Vec::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if object.iter().any(|(earlier, _)| *earlier == key) {
+                return Err(A::Error::custom(format_args!("the key {key:?} stands twice in one object")));
+            }
+            if object.len() == MAX_KEYS {
+                return Err(A::Error::custom(format_args!("an object has more than {MAX_KEYS} keys")));
+            }
+            object.push((key, entries.next_value()?));
+        }
+        Ok(Json::Object(object))
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(JsonVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_json_is_malformed() {
+        let deep = "[".repeat(100_000);
+        for text in [
+            "",
+            " ",
+            "{",
+            "{}x",
+            "{'a':1}",
+            "{\"a\":1,}",
+            "NaN",
+            "01",
+            "1e999",
+            "\u{feff}{}",
+            "\"\\ud800\"",
+            "\"\\udc00\"",
+            "\"a\0b\"",
+            "{\"a\":1,\"a\":1}",
+            "[{\"a\":{\"b\":1,\"\\u0062\":2}}]",
+            &deep,
+        ] {
+            assert!(matches!(Json::parse(text.as_bytes()), Err(ApiError::MalformedJson(_))), "{text:?}");
+        }
+        for bytes in [&b"\"\xff\""[..], b"{\"a\":\"\xed\xa0\x80\"}", b"\xff\xfe{\0}\0"] {
+            assert!(matches!(Json::parse(bytes), Err(ApiError::MalformedJson(_))), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn an_object_with_very_many_keys_is_refused_early() {
+        let keys: Vec<_> = (0..=MAX_KEYS).map(|n| format!("\"k{n}\":0")).collect();
+        let parse = |count| Json::parse(format!("{{{}}}", keys[..count].join(",")).as_bytes());
+        assert!(parse(MAX_KEYS).is_ok());
+        assert!(parse(MAX_KEYS + 1).is_err());
+    }
+
+    #[test]
+    fn only_whole_numbers_that_fit_are_kept() {
+        assert_eq!(
+            Json::parse(b"[18446744073709551615, 18446744073709551616, -1, 1.0, 1e0]").ok(),
+            Some(Json::List(vec![
+                Json::Whole(u64::MAX),
+                Json::OtherNumber,
+                Json::OtherNumber,
+                Json::OtherNumber,
+                Json::OtherNumber
+            ]))
+        );
+    }
+}

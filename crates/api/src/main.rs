@@ -1,0 +1,45 @@
+//! `inventory-api`: the HTTP API. Products are read through the cache, prices written through to MySQL,
+//! views acknowledged from Redis and written behind.
+//!
+//! The walk: `routes/` reads a request with `input/`, asks `catalog` or `ingest`, and answers; every
+//! refusal is an [`error::ApiError`], which `edge` turns into a problem document.
+
+mod application;
+mod config;
+mod edge;
+mod error;
+#[cfg(test)]
+mod http_tests;
+mod ingest;
+mod input;
+mod problem;
+mod request_id;
+mod routes;
+mod startup;
+mod state;
+
+use application::Application;
+use config::Settings;
+use std::process::ExitCode;
+use telemetry::stop::Shutdown;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("inventory-api: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> anyhow::Result<()> {
+    let settings = Settings::read().map_err(anyhow::Error::msg)?;
+    settings.log.init().map_err(anyhow::Error::msg)?;
+    let shutdown = Shutdown::on_signals()?;
+    let application = Application::build(settings)?;
+    let [api, ops] = application.addresses();
+    tracing::info!("API on http://{api}, metrics and health on http://{ops}");
+    application.run_until_stopped(shutdown).await
+}

@@ -1,0 +1,188 @@
+//! Every way in which a request can fail, as the client meets it: slug, status, title, cause, remedy.
+//!
+//! One table serves the answers (`type`, `title`, `status`) and the pages at `/problems/{slug}`. A slug,
+//! once published, keeps its meaning.
+
+use crate::input::fields::Fault;
+use actix_web::HttpRequest;
+use actix_web::http::StatusCode;
+use serde::Serialize;
+use std::borrow::Cow;
+
+/// One type of problem (RFC 9457).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ProblemType {
+    pub(crate) slug: &'static str,
+    pub(crate) status: u16,
+    pub(crate) title: &'static str,
+    pub(crate) cause: &'static str,
+    pub(crate) remedy: &'static str,
+}
+
+macro_rules! problem_types {
+    ($($name:ident = $slug:literal, $status:literal, $title:literal, $cause:literal, $remedy:literal;)*) => {
+        $(pub(crate) static $name: ProblemType =
+            ProblemType { slug: $slug, status: $status, title: $title, cause: $cause, remedy: $remedy };)*
+        /// Every type, in the order of its status.
+        pub(crate) static ALL: &[&ProblemType] = &[$(&$name),*];
+    };
+}
+
+problem_types! {
+    BAD_REQUEST = "bad-request", 400, "The request cannot be understood",
+        "The request is not one that this server reads.",
+        "Compare it with the documentation of the route.";
+    INVALID_ID = "invalid-id", 400, "The id in the path is not valid",
+        "A product id is a whole number from 1 to 9007199254740991, written in digits.",
+        "Use the id that the product read shows. A SKU is asked for with /v1/products?skus=.";
+    INVALID_QUERY = "invalid-query", 400, "The query string is not valid",
+        "A query parameter is unknown, given twice, missing, or has a value that it cannot have.",
+        "Compare the names and values with those of the route; the detail names the parameter.";
+    MALFORMED_JSON = "malformed-json", 400, "The body is not valid JSON",
+        "The body does not parse as JSON in UTF-8, or an object in it has the same key twice.",
+        "Send one JSON object in UTF-8; the detail says where reading stopped.";
+    INCOMPLETE_BODY = "incomplete-body", 400, "The body ended early",
+        "The connection or the encoding broke before the whole body had arrived. Nothing was changed.",
+        "Send the request again, with a Content-Length that is that of the body.";
+    NOT_SUPPORTED = "not-supported", 400, "This is not supported yet",
+        "The request uses a header or a form that this version does not act upon. Ignoring it would promise what is not kept.",
+        "Leave out what the detail names.";
+    UNKNOWN_PRODUCT = "unknown-product", 404, "There is no such product",
+        "No product has this id, or it was deleted.",
+        "Look the product up by its SKU with /v1/products?skus=.";
+    UNKNOWN_ROUTE = "unknown-route", 404, "There is nothing at this path",
+        "The path is not one of the API's routes.",
+        "Check the spelling; paths have no slash at their end and begin with /v1/.";
+    METHOD_NOT_ALLOWED = "method-not-allowed", 405, "This path does not have that method",
+        "The path exists, but not with the method of the request.",
+        "Use one of the methods in the Allow header.";
+    SLOW_BODY = "slow-body", 408, "The body took too long to arrive",
+        "The server waited for the rest of the body until its time limit. Nothing was changed.",
+        "Send the request again.";
+    DUPLICATE_SKU = "duplicate-sku", 409, "Another product has this SKU",
+        "A SKU belongs to one product; upper and lower case differ.",
+        "Choose another SKU, or change the product that has it.";
+    BODY_TOO_LARGE = "body-too-large", 413, "The body is too large",
+        "The body is longer than the route accepts: 64 KiB for views, 1 MiB elsewhere.",
+        "Split the request into several.";
+    UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", 415, "The body has a form that is not read here",
+        "The Content-Type is not one that the route reads, or the body is compressed.",
+        "Send application/json in UTF-8 without Content-Encoding; the view routes read text/plain too.";
+    VALIDATION_FAILED = "validation-failed", 422, "The body has faults",
+        "The body is JSON, but fields are missing, unknown, of the wrong type or out of their range. Nothing was changed.",
+        "Mend every fault in errors; each names its field by a JSON pointer.";
+    INTERNAL_ERROR = "internal-error", 500, "Something went wrong in the server",
+        "A fault of the server or of its set-up; its log has it under the request id.",
+        "Tell the operator the request id. Sending the request again will probably not help.";
+    STARTING = "starting", 503, "The server is starting",
+        "The server has not reached its stores since it started. Nothing was changed.",
+        "Send the request again after the time in Retry-After.";
+    UNAVAILABLE = "unavailable", 503, "A store is away",
+        "MySQL or Redis does not answer, and this request needs it. Nothing was changed.",
+        "Send the request again after the time in Retry-After.";
+    OVER_CAPACITY = "over-capacity", 503, "The view queue is full",
+        "As many views wait for MySQL as the queue may hold. This one was not counted.",
+        "Send it again after the time in Retry-After; the queue drains as soon as MySQL keeps up.";
+    TIMED_OUT = "timed-out", 503, "The answer took too long",
+        "A read was not finished within the server's time limit.",
+        "Send the request again after the time in Retry-After.";
+    OUTCOME_UNKNOWN = "outcome-unknown", 503, "It is not known whether this was done",
+        "The answer of a store was lost. The change was made once, or will be, or never.",
+        "Read the product before you repeat the change. A price may simply be set again.";
+}
+
+impl ProblemType {
+    /// The type for a refusal that did not come from this crate's code, such as one of the framework's.
+    pub(crate) fn for_status(status: StatusCode) -> &'static Self {
+        match status.as_u16() {
+            404 => &UNKNOWN_ROUTE,
+            405 => &METHOD_NOT_ALLOWED,
+            408 => &SLOW_BODY,
+            413 => &BODY_TOO_LARGE,
+            415 => &UNSUPPORTED_MEDIA_TYPE,
+            422 => &VALIDATION_FAILED,
+            503 => &UNAVAILABLE,
+            400..=499 => &BAD_REQUEST,
+            _ => &INTERNAL_ERROR,
+        }
+    }
+
+    pub(crate) fn find(slug: &str) -> Option<&'static Self> {
+        ALL.iter().find(|kind| kind.slug == slug).copied()
+    }
+}
+
+/// What went wrong with one request. Travels in the response's extensions until the outermost layer,
+/// which alone knows path and request id, writes the body.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) kind: &'static ProblemType,
+    pub(crate) detail: Cow<'static, str>,
+    pub(crate) faults: Vec<Fault>,
+    /// For the log alone; may name hosts, statements and keys.
+    pub(crate) source: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    instance: &'a str,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
+    errors: &'a [Fault],
+}
+
+impl Problem {
+    pub(crate) fn of_type(kind: &'static ProblemType) -> Self {
+        Self {
+            kind,
+            detail: Cow::Borrowed(kind.cause),
+            faults: Vec::new(),
+            source: None,
+        }
+    }
+
+    /// The body of the answer.
+    pub(crate) fn body(&self, request: &HttpRequest, status: StatusCode, request_id: &str) -> Vec<u8> {
+        let body = Body {
+            r#type: path(self.kind),
+            title: self.kind.title,
+            status: status.as_u16(),
+            detail: &self.detail,
+            instance: request.path(),
+            request_id,
+            errors: &self.faults,
+        };
+        serde_json::to_vec(&body).expect("a struct of texts and numbers always serialises")
+    }
+}
+
+/// Where the page of a type is.
+pub(crate) fn path(kind: &ProblemType) -> String {
+    format!("/problems/{}", kind.slug)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slugs_are_unique_and_fit_into_a_path() {
+        for (n, kind) in ALL.iter().enumerate() {
+            assert!(
+                kind.slug.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'),
+                "{}",
+                kind.slug
+            );
+            assert!(!ALL[..n].iter().any(|other| other.slug == kind.slug), "{}", kind.slug);
+            assert!(
+                StatusCode::from_u16(kind.status).is_ok_and(|status| status.as_u16() >= 400),
+                "{}",
+                kind.slug
+            );
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! All routes of the public listener in one table, which the router and the metrics share.
+//!
+//! A template answers every method that the table does not give it with 405 and `Allow`. GET routes answer
+//! HEAD too, counted as GET.
+
+mod prices;
+mod problems;
+mod products;
+mod views;
+
+use crate::error::ApiError;
+use actix_web::http::Method;
+use actix_web::http::header::HeaderValue;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, Resource, Route, guard};
+use domain::ProductId;
+use std::sync::{Arc, LazyLock};
+use telemetry::metrics::{HttpMetrics, RouteMetrics, RouteSpec};
+
+const JSON: &str = "application/json";
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+
+/// One method of one template.
+struct Endpoint {
+    spec: RouteSpec,
+    handler: fn() -> Route,
+}
+
+const fn endpoint(method: &'static str, route: &'static str, statuses: &'static [u16], handler: fn() -> Route) -> Endpoint {
+    Endpoint {
+        spec: RouteSpec { method, route, statuses },
+        handler,
+    }
+}
+
+/// Method, template, statuses beyond those that every route may answer (400, 408, 413, 500, 503), handler.
+#[rustfmt::skip]
+static ENDPOINTS: &[Endpoint] = &[
+    endpoint("GET",  "/v1/products/{id}",       &[200, 304, 404],      || web::to(products::read)),
+    endpoint("POST", "/v1/products/{id}/views", &[202, 404, 415, 422], || web::to(views::one)),
+    endpoint("PUT",  "/v1/products/{id}/price", &[200, 404, 415, 422], || web::to(prices::set)),
+    endpoint("POST", "/v1/views",               &[202, 415, 422],      || web::to(views::many)),
+    endpoint("GET",  "/v1/products",            &[200],                || web::to(products::read_many)),
+    endpoint("POST", "/v1/products",            &[201, 409, 415, 422], || web::to(products::create)),
+    endpoint("GET",  "/problems",               &[200],                || web::to(problems::index)),
+    endpoint("GET",  "/problems/{slug}",        &[200, 404],           || web::to(problems::one)),
+];
+
+/// The table as the metrics want it.
+pub(crate) static SPECS: LazyLock<Vec<RouteSpec>> = LazyLock::new(|| ENDPOINTS.iter().map(|endpoint| endpoint.spec).collect());
+
+/// The metrics of a template's methods; the outermost layer finds it on the request.
+pub(crate) struct TemplateMetrics(Vec<(Method, Arc<RouteMetrics>)>);
+
+impl TemplateMetrics {
+    /// `None` for a method that the template does not have.
+    pub(crate) fn of(&self, method: &Method) -> Option<&RouteMetrics> {
+        let counted = if method == Method::HEAD { &Method::GET } else { method };
+        self.0.iter().find(|(method, _)| method == counted).map(|(_, metrics)| &**metrics)
+    }
+}
+
+/// Puts the table into a router.
+pub(crate) fn configure(config: &mut ServiceConfig, metrics: &HttpMetrics) {
+    let mut seen = Vec::new();
+    for Endpoint { spec, .. } in ENDPOINTS {
+        if !seen.contains(&spec.route) {
+            seen.push(spec.route);
+            config.service(resource(spec.route, metrics));
+        }
+    }
+    config.default_service(web::to(async || Err::<HttpResponse, _>(ApiError::UnknownRoute)));
+}
+
+fn resource(template: &'static str, metrics: &HttpMetrics) -> Resource {
+    let endpoints = || ENDPOINTS.iter().filter(move |endpoint| endpoint.spec.route == template);
+    let counted = |endpoint: &Endpoint| {
+        (
+            method(endpoint),
+            metrics.route(endpoint.spec.method, template).expect("made from this table"),
+        )
+    };
+    let mut resource = web::resource(template).app_data(TemplateMetrics(endpoints().map(counted).collect()));
+    let mut allow = Vec::new();
+    for endpoint in endpoints() {
+        allow.push(endpoint.spec.method);
+        resource = match method(endpoint) {
+            Method::GET => {
+                allow.push("HEAD");
+                resource.route((endpoint.handler)().guard(guard::Any(guard::Get()).or(guard::Head())))
+            }
+            method => resource.route((endpoint.handler)().guard(guard::Method(method))),
+        };
+    }
+    let allow = HeaderValue::try_from(allow.join(", ")).expect("names of methods");
+    resource.default_service(web::to(move || {
+        let allow = allow.clone();
+        async move { Err::<HttpResponse, _>(ApiError::MethodNotAllowed { allow }) }
+    }))
+}
+
+fn method(endpoint: &Endpoint) -> Method {
+    Method::from_bytes(endpoint.spec.method.as_bytes()).expect("the table holds valid methods")
+}
+
+/// The `{id}` of the path.
+fn path_id(request: &HttpRequest) -> Result<ProductId, ApiError> {
+    let text = request.match_info().get("id").unwrap_or_default();
+    ProductId::parse(text).map_err(|_| ApiError::InvalidId)
+}

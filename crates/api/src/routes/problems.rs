@@ -1,0 +1,63 @@
+//! The pages behind the `type` of a problem: cause and remedy, for people.
+
+use crate::error::ApiError;
+use crate::input::query;
+use crate::problem::{self, ProblemType};
+use actix_web::{HttpRequest, HttpResponse};
+use std::fmt::Write;
+
+const HTML: &str = "text/html; charset=utf-8";
+
+/// GET `/problems`
+pub(crate) async fn index(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    query::none(&request)?;
+    let items = problem::ALL.iter().fold(String::new(), |mut items, kind| {
+        let ProblemType { slug, status, title, .. } = kind;
+        writeln!(items, "<li><a href=\"/problems/{slug}\">{slug}</a> ({status}): {title}</li>").expect("a String takes every write");
+        items
+    });
+    Ok(page("Problems", &format!("<ul>\n{items}</ul>")))
+}
+
+/// GET `/problems/{slug}`
+pub(crate) async fn one(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    query::none(&request)?;
+    let slug = request.match_info().get("slug").unwrap_or_default();
+    let kind = ProblemType::find(slug).ok_or(ApiError::UnknownRoute)?;
+    let ProblemType {
+        slug,
+        status,
+        title,
+        cause,
+        remedy,
+    } = kind;
+    let text = format!(
+        "<p>Status {status}, <code>{slug}</code></p>\n<h2>Cause</h2>\n<p>{cause}</p>\n<h2>Remedy</h2>\n<p>{remedy}</p>\n\
+         <p><a href=\"/problems\">All problems</a></p>"
+    );
+    Ok(page(title, &text))
+}
+
+/// All text is ours and free of markup, so nothing is escaped.
+fn page(title: &str, text: &str) -> HttpResponse {
+    HttpResponse::Ok().content_type(HTML).body(format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title></head>\n\
+         <body>\n<h1>{title}</h1>\n{text}\n</body>\n</html>\n"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_of_a_page_holds_markup() {
+        for kind in problem::ALL {
+            assert!(
+                ![kind.title, kind.cause, kind.remedy].concat().contains(['<', '>', '&']),
+                "{}",
+                kind.slug
+            );
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Products: one, several, a new one.
+//!
+//! A record leaves as the bytes that the cache holds; only views and availability, which change without the
+//! row, are added behind them. On a hit nothing is parsed and nothing is serialised.
+
+use super::{NO_CACHE, path_id};
+use crate::error::ApiError;
+use crate::input::fields::{self, Faults, Reader};
+use crate::input::json::Json;
+use crate::input::{body, conditions, query};
+use crate::state::State;
+use actix_web::http::header::{CACHE_CONTROL, CACHE_STATUS, ETAG, HeaderValue, LOCATION};
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
+use catalog::{Record, Shown, Source};
+use domain::{NewProduct, Product, ProductId, Sku};
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::io::Write;
+
+/// Most products of one call.
+const MANY_LIMIT: usize = 100;
+
+/// Room for `,"availability":{"available":…},"views":…}` with two numbers of 20 digits.
+const TAIL_ROOM: usize = 96;
+
+/// GET `/v1/products/{id}`
+pub(crate) async fn read(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
+    let id = path_id(&request)?;
+    query::none(&request)?;
+    let shown = state.read(state.ready()?.catalog.product(id)).await??;
+    let mut response = match &shown.record {
+        Some(record) => found(&request, &shown, record),
+        None => ApiError::UnknownProduct(id).error_response(),
+    };
+    response
+        .headers_mut()
+        .insert(CACHE_STATUS, HeaderValue::from_static(cache_status(shown.source)));
+    response.headers_mut().insert(CACHE_CONTROL, NO_CACHE);
+    Ok(response)
+}
+
+fn found(request: &HttpRequest, shown: &Shown, record: &Record) -> HttpResponse {
+    let tag = tag(record.version, shown.available, shown.views);
+    let mut response = if conditions::none_match(request, &tag) {
+        HttpResponse::NotModified().finish()
+    } else {
+        let mut body = Vec::with_capacity(record.json.len() + TAIL_ROOM);
+        extend(&mut body, &record.json, shown.available, shown.views);
+        HttpResponse::Ok().content_type(super::JSON).body(body)
+    };
+    response.headers_mut().insert(ETAG, header(tag));
+    response
+}
+
+/// GET `/v1/products?ids=…` or `?skus=…`
+///
+/// Values are split at commas, so a SKU that has one is asked for by its id.
+pub(crate) async fn read_many(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
+    let parameters = query::parameters(&request, ["ids", "skus", "limit", "cursor", "updated_since"])?;
+    let [ids, skus, limit, cursor, since] = parameters;
+    if limit.or(cursor).or(since).is_some() {
+        return Err(ApiError::NotSupported(
+            "pages of all products are not supported yet; name up to 100 products with ids= or skus=",
+        ));
+    }
+    match (ids, skus) {
+        (Some(ids), None) => read_by_ids(&state, &ids).await,
+        (None, Some(skus)) => read_by_skus(&state, &skus).await,
+        (Some(_), Some(_)) => Err(ApiError::InvalidQuery("give ids or skus, not both".into())),
+        (None, None) => Err(ApiError::NotSupported(
+            "the list of all products is not supported yet; name up to 100 products with ids= or skus=",
+        )),
+    }
+}
+
+async fn read_by_ids(state: &State, ids: &str) -> Result<HttpResponse, ApiError> {
+    let ids = several("ids", ids, |text| ProductId::parse(text).map_err(|error| error.to_string()))?;
+    let shown = state.read(state.ready()?.catalog.products(&ids)).await??;
+    let missing: Vec<_> = shown.iter().filter(|shown| shown.record.is_none()).map(|shown| shown.id).collect();
+    Ok(several_found(&shown, &serde_json::json!(missing)))
+}
+
+async fn read_by_skus(state: &State, skus: &str) -> Result<HttpResponse, ApiError> {
+    let skus = several("skus", skus, |text| Sku::parse(text).map_err(|error| error.to_string()))?;
+    let catalog = &state.ready()?.catalog;
+    let shown = async {
+        let ids = catalog.ids_of(&skus).await?;
+        let (known, mut missing): (Vec<_>, Vec<_>) = skus.iter().partition(|sku| ids.contains_key(*sku));
+        let wanted: Vec<_> = known.iter().map(|sku| ids[*sku]).collect();
+        let shown = catalog.products(&wanted).await?;
+        // Deleted since its id was looked up.
+        missing.extend(
+            known
+                .iter()
+                .zip(&shown)
+                .filter(|(_, shown)| shown.record.is_none())
+                .map(|(sku, _)| *sku),
+        );
+        Ok::<_, catalog::Error>((shown, serde_json::json!(missing)))
+    };
+    let (shown, missing) = state.read(shown).await??;
+    Ok(several_found(&shown, &missing))
+}
+
+/// The values of a comma-separated parameter in their order, each once.
+fn several<T: Eq + Hash + Clone>(name: &str, list: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, ApiError> {
+    if list.split(',').count() > MANY_LIMIT {
+        return Err(ApiError::InvalidQuery(format!("{name} names more than {MANY_LIMIT} products")));
+    }
+    let mut seen = HashSet::new();
+    let mut values = Vec::new();
+    for text in list.split(',') {
+        let value = parse(text).map_err(|detail| ApiError::InvalidQuery(format!("{name}: {text:?} {detail}")))?;
+        if seen.insert(value.clone()) {
+            values.push(value);
+        }
+    }
+    Ok(values)
+}
+
+fn several_found(shown: &[Shown], missing: &serde_json::Value) -> HttpResponse {
+    let found = || shown.iter().filter_map(|shown| shown.record.as_ref().map(|record| (shown, record)));
+    let length: usize = found().map(|(_, record)| record.json.len() + TAIL_ROOM).sum();
+    let mut body = Vec::with_capacity(length + TAIL_ROOM);
+    body.extend_from_slice(b"{\"data\":[");
+    for (n, (shown, record)) in found().enumerate() {
+        if n > 0 {
+            body.push(b',');
+        }
+        extend(&mut body, &record.json, shown.available, shown.views);
+    }
+    write!(body, "],\"missing\":{missing}}}").expect("a Vec takes every write");
+    let mut response = HttpResponse::Ok().content_type(super::JSON).body(body);
+    response.headers_mut().insert(CACHE_CONTROL, NO_CACHE);
+    response
+        .headers_mut()
+        .insert(CACHE_STATUS, HeaderValue::from_static(cache_status(worst(shown))));
+    response
+}
+
+/// A hit only if all were.
+fn worst(shown: &[Shown]) -> Source {
+    let rank = |source: &Source| match source {
+        Source::Hit => 0,
+        Source::Miss => 1,
+        Source::Bypass => 2,
+    };
+    shown.iter().map(|shown| shown.source).max_by_key(rank).unwrap_or(Source::Bypass)
+}
+
+/// POST `/v1/products`
+pub(crate) async fn create(request: HttpRequest, payload: Payload, state: Data<State>) -> Result<HttpResponse, ApiError> {
+    query::none(&request)?;
+    conditions::refuse_unsupported(&request)?;
+    let product = new_product(body::json(&request, payload, state.time_limit).await?)?;
+    let product = state.write(state.ready()?.catalog.create(product)).await??;
+    Ok(created(&product))
+}
+
+/// The same form as a read shows. Nobody knew the id before this answer, so there is neither stock nor a view.
+fn created(product: &Product) -> HttpResponse {
+    let (available, views) = (Some(0), Some(0));
+    let record = serde_json::to_vec(product).expect("a product always serialises");
+    let mut body = Vec::with_capacity(record.len() + TAIL_ROOM);
+    extend(&mut body, &record, available, views);
+    let mut response = HttpResponse::Created().content_type(super::JSON).body(body);
+    response
+        .headers_mut()
+        .insert(LOCATION, header(format!("/v1/products/{}", product.id)));
+    response.headers_mut().insert(ETAG, header(tag(product.version, available, views)));
+    response
+}
+
+fn new_product(body: Json) -> Result<NewProduct, ApiError> {
+    let mut faults = Faults::default();
+    let product = Reader::new(body, String::new(), &mut faults).and_then(|mut reader| {
+        let sku = reader.required("sku", fields::text_that(|text| Sku::parse(&text)));
+        let name = reader.required("name", fields::text_that(|text| NewProduct::check_name(&text).map(|()| text)));
+        let description = reader.nullable(
+            "description",
+            fields::text_that(|text| NewProduct::check_description(&text).map(|()| text)),
+        );
+        let active = reader.optional("active", fields::flag).unwrap_or(true);
+        let price = reader.nullable_object("price", |mut price| {
+            let money = price.money();
+            price.finish();
+            money
+        });
+        reader.finish();
+        Some(NewProduct {
+            sku: sku?,
+            name: name?,
+            description,
+            active,
+            price,
+        })
+    });
+    faults.into_result(product)
+}
+
+/// Appends a record with what changes without it: `}` is replaced by the two fields and a new one.
+fn extend(body: &mut Vec<u8>, record: &[u8], available: Option<i64>, views: Option<u64>) {
+    debug_assert_eq!(record.last(), Some(&b'}'), "a record is a JSON object");
+    body.extend_from_slice(&record[..record.len().saturating_sub(1)]);
+    let written = match available {
+        Some(available) => write!(body, ",\"availability\":{{\"available\":{available}}}"),
+        None => write!(body, ",\"availability\":null"),
+    };
+    let written = written.and_then(|()| match views {
+        Some(views) => write!(body, ",\"views\":{views}}}"),
+        None => write!(body, ",\"views\":null}}"),
+    });
+    written.expect("a Vec takes every write");
+}
+
+/// Changes with all that the body shows; weak, because the order of equal content is not promised.
+fn tag(version: u64, available: Option<i64>, views: Option<u64>) -> String {
+    use std::fmt::Write as _;
+    let mut tag = format!("W/\"{version}.");
+    let written = match available {
+        Some(available) => write!(tag, "{available}."),
+        None => write!(tag, "-."),
+    };
+    let written = written.and_then(|()| match views {
+        Some(views) => write!(tag, "{views}\""),
+        None => write!(tag, "-\""),
+    });
+    written.expect("a String takes every write");
+    tag
+}
+
+fn cache_status(source: Source) -> &'static str {
+    match source {
+        Source::Hit => "inventory; hit",
+        Source::Miss => "inventory; fwd=uri-miss",
+        Source::Bypass => "inventory; fwd=bypass",
+    }
+}
+
+fn header(ascii: String) -> HeaderValue {
+    HeaderValue::try_from(ascii).expect("made of digits and punctuation")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_extended_in_place_of_its_last_brace() {
+        let extended = |available, views| {
+            let mut body = Vec::new();
+            extend(&mut body, b"{\"id\":42}", available, views);
+            String::from_utf8(body).unwrap()
+        };
+        assert_eq!(
+            extended(Some(118), Some(10342)),
+            r#"{"id":42,"availability":{"available":118},"views":10342}"#
+        );
+        assert_eq!(extended(None, None), r#"{"id":42,"availability":null,"views":null}"#);
+        assert!(extended(Some(i64::MIN), Some(u64::MAX)).len() <= b"{\"id\":42}".len() + TAIL_ROOM);
+    }
+
+    #[test]
+    fn the_tag_changes_with_all_that_the_body_shows() {
+        assert_eq!(tag(7, Some(118), Some(10342)), "W/\"7.118.10342\"");
+        assert_eq!(tag(7, None, Some(10342)), "W/\"7.-.10342\"");
+        assert_eq!(tag(7, Some(-1), None), "W/\"7.-1.-\"");
+    }
+
+    #[test]
+    fn several_are_read_in_their_order_and_each_once() {
+        let ids =
+            |list: &str| several("ids", list, |text| text.parse::<u32>().map_err(|error| error.to_string())).map_err(|e| e.to_string());
+        assert_eq!(ids("3,1,3,2"), Ok(vec![3, 1, 2]));
+        assert!(ids("").is_err());
+        assert!(ids("1,,2").is_err());
+        assert!(ids("1,x").unwrap_err().contains("\"x\""));
+        assert_eq!(ids(&["7"; 100].join(",")), Ok(vec![7]));
+        assert!(ids(&["7"; 101].join(",")).is_err());
+    }
+}

@@ -1,0 +1,242 @@
+//! Views: acknowledged when Redis has them, written behind into MySQL.
+//!
+//! Both routes work from `navigator.sendBeacon`: no custom header, an empty or `text/plain` body. The
+//! parameter `k`, which carries a publishable key there, is read by nobody until there are tokens.
+//! `accepted` counts events, not views: an event is one line of the request, whatever its `count`.
+
+use super::path_id;
+use crate::error::ApiError;
+use crate::ingest::Ingest;
+use crate::input::fields::{self, Faults, Reader};
+use crate::input::json::Json;
+use crate::input::{body, conditions, query};
+use crate::problem;
+use crate::state::State;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use domain::ProductId;
+use futures_util::future::join_all;
+use serde::Serialize;
+use telemetry::metrics::ViewOutcome;
+
+/// Most events of one call.
+const MAX_EVENTS: usize = 500;
+
+/// Most views of one event.
+const MAX_COUNT: u64 = 1_000;
+
+const NO_EVENT_IDS: &str = "is not supported yet; without it a repeated request is counted again";
+
+/// One event: a product and how often it was viewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Event {
+    id: ProductId,
+    views: u64,
+}
+
+#[derive(Serialize)]
+struct Rejected {
+    index: usize,
+    status: u16,
+    r#type: String,
+    detail: String,
+}
+
+#[derive(Serialize)]
+struct Accepted {
+    accepted: usize,
+    rejected: Vec<Rejected>,
+}
+
+/// POST `/v1/products/{id}/views`
+pub(crate) async fn one(request: HttpRequest, payload: Payload, state: Data<State>) -> Result<HttpResponse, ApiError> {
+    let id = path_id(&request)?;
+    check_head(&request)?;
+    let views = match body::beacon(&request, payload, state.time_limit).await? {
+        Some(body) => count(body).inspect_err(|_| state.views.received[ViewOutcome::Invalid].inc())?,
+        None => 1,
+    };
+    let counted = state.write(state.ready()?.ingest.view(id, views)).await?;
+    counted.map_err(|refused| ApiError::of_view(id, refused))?;
+    Ok(HttpResponse::Accepted().content_type(super::JSON).body("{\"accepted\":1}"))
+}
+
+/// POST `/v1/views`
+///
+/// A fault in any event refuses them all. After that each stands for itself: 202 says which were not
+/// counted, 503 that none was and that at least one may be sent again.
+pub(crate) async fn many(request: HttpRequest, payload: Payload, state: Data<State>) -> Result<HttpResponse, ApiError> {
+    check_head(&request)?;
+    let body = body::beacon(&request, payload, state.time_limit).await?;
+    let body = body.ok_or_else(|| ApiError::MalformedJson("the body is empty".into()))?;
+    let events = events(body).inspect_err(|_| state.views.received[ViewOutcome::Invalid].inc())?;
+    let ingest = &state.ready()?.ingest;
+    let counted = join_all(events.iter().map(|event| count_event(&state, ingest, *event))).await;
+    answer(counted)
+}
+
+async fn count_event(state: &State, ingest: &Ingest, event: Event) -> Result<(), ApiError> {
+    state
+        .write(ingest.view(event.id, event.views))
+        .await?
+        .map_err(|refused| ApiError::of_view(event.id, refused))
+}
+
+fn answer(counted: Vec<Result<(), ApiError>>) -> Result<HttpResponse, ApiError> {
+    let accepted = counted.iter().filter(|counted| counted.is_ok()).count();
+    let mut rejected = Vec::new();
+    for (index, error) in counted
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, counted)| Some((index, counted.err()?)))
+    {
+        let kind = error.kind();
+        if accepted == 0 && kind.status >= 500 {
+            return Err(error);
+        }
+        rejected.push(Rejected {
+            index,
+            status: kind.status,
+            r#type: problem::path(kind),
+            detail: error.to_string(),
+        });
+    }
+    let body = serde_json::to_vec(&Accepted { accepted, rejected }).expect("a struct of texts and numbers always serialises");
+    Ok(HttpResponse::Accepted().content_type(super::JSON).body(body))
+}
+
+fn check_head(request: &HttpRequest) -> Result<(), ApiError> {
+    query::parameters(request, ["k"])?;
+    conditions::refuse_idempotency_key(
+        request,
+        "Idempotency-Key has no meaning for views, and ids of events are not supported yet",
+    )
+}
+
+fn count(body: Json) -> Result<u64, ApiError> {
+    let mut faults = Faults::default();
+    let views = Reader::new(body, String::new(), &mut faults).map(|mut reader| {
+        let views = reader.optional("count", fields::whole_number(1..=MAX_COUNT));
+        reader.refuse("id", NO_EVENT_IDS);
+        reader.finish();
+        views.unwrap_or(1)
+    });
+    faults.into_result(views)
+}
+
+fn events(body: Json) -> Result<Vec<Event>, ApiError> {
+    let mut faults = Faults::default();
+    let items = Reader::new(body, String::new(), &mut faults).and_then(|mut reader| {
+        let items = reader.required("events", list);
+        reader.finish();
+        items
+    });
+    let events = items.map(|items| {
+        items
+            .into_iter()
+            .enumerate()
+            .filter_map(|(n, item)| event(n, item, &mut faults))
+            .collect()
+    });
+    faults.into_result(events)
+}
+
+fn list(value: Json) -> Result<Vec<Json>, String> {
+    match value {
+        Json::List(items) if items.len() <= MAX_EVENTS => Ok(items),
+        Json::List(items) => Err(format!("has {} events, at most {MAX_EVENTS} are taken at once", items.len())),
+        other => Err(format!("must be an array, but is {}", other.kind())),
+    }
+}
+
+fn event(n: usize, item: Json, faults: &mut Faults) -> Option<Event> {
+    let mut reader = Reader::new(item, format!("/events/{n}"), faults)?;
+    let id = reader.required("product_id", fields::product_id);
+    let views = reader.optional("count", fields::whole_number(1..=MAX_COUNT)).unwrap_or(1);
+    reader.refuse("id", NO_EVENT_IDS);
+    reader.finish();
+    Some(Event { id: id?, views })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> Json {
+        Json::parse(text.as_bytes()).unwrap()
+    }
+
+    fn pointers<T: std::fmt::Debug>(result: Result<T, ApiError>) -> Vec<String> {
+        match result {
+            Err(ApiError::Invalid(faults)) => faults.into_iter().map(|fault| fault.pointer).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_count_is_one_unless_it_is_given() {
+        assert_eq!(count(json("{}")).unwrap(), 1);
+        assert_eq!(count(json(r#"{"count":1000}"#)).unwrap(), 1000);
+        for body in [
+            r#"{"count":0}"#,
+            r#"{"count":1001}"#,
+            r#"{"count":-1}"#,
+            r#"{"count":1.5}"#,
+            r#"{"count":"3"}"#,
+            r#"{"count":null}"#,
+        ] {
+            assert_eq!(pointers(count(json(body))), ["/count"], "{body}");
+        }
+        assert_eq!(pointers(count(json(r#"{"id":"x","product_id":7}"#))), ["/id", "/product_id"]);
+    }
+
+    #[test]
+    fn all_faults_of_all_events_are_listed() {
+        let body = r#"{"events":[{"product_id":1},{"product_id":0},7,{"count":0,"id":"x"}],"more":1}"#;
+        assert_eq!(
+            pointers(events(json(body))),
+            [
+                "/more",
+                "/events/1/product_id",
+                "/events/2",
+                "/events/3/product_id",
+                "/events/3/count",
+                "/events/3/id"
+            ]
+        );
+        assert_eq!(pointers(events(json("{}"))), ["/events"]);
+        assert_eq!(events(json(r#"{"events":[]}"#)).unwrap(), []);
+        let many = |count: usize| json(&format!("{{\"events\":[{}]}}", vec!["{\"product_id\":1}"; count].join(",")));
+        assert_eq!(events(many(MAX_EVENTS)).unwrap().len(), MAX_EVENTS);
+        assert_eq!(pointers(events(many(MAX_EVENTS + 1))), ["/events"]);
+    }
+
+    #[tokio::test]
+    async fn several_are_refused_as_a_whole_only_if_none_was_counted_and_one_may_be_sent_again() {
+        let id = ProductId::new(9).unwrap();
+        let absent = || Err(ApiError::UnknownProduct(id));
+        let full = || Err(ApiError::OverCapacity);
+        let status = |counted| {
+            answer(counted)
+                .map(|response| response.status().as_u16())
+                .map_err(|error| error.kind().status)
+        };
+        assert_eq!(status(vec![]), Ok(202));
+        assert_eq!(status(vec![Ok(()), full()]), Ok(202));
+        assert_eq!(status(vec![absent(), absent()]), Ok(202));
+        assert_eq!(status(vec![absent(), full()]), Err(503));
+
+        let response = answer(vec![Ok(()), absent(), Ok(()), full()]).unwrap();
+        let body = actix_web::body::to_bytes(response.into_body()).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["accepted"], 2);
+        assert_eq!(body["rejected"][0]["index"], 1);
+        assert_eq!(body["rejected"][0]["status"], 404);
+        assert_eq!(
+            body["rejected"][1],
+            serde_json::json!({
+                "index": 3, "status": 503, "type": "/problems/over-capacity", "detail": "the view queue is full; nothing was counted"
+            })
+        );
+    }
+}

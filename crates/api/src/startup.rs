@@ -1,0 +1,71 @@
+//! Reaching the stores, while the listener already answers 503 `starting`, and looking after them from then on.
+
+use crate::config::Settings;
+use crate::ingest::{self, Ingest};
+use crate::state::{Ready, State};
+use catalog::Catalog;
+use std::sync::Arc;
+use storage::watch;
+use telemetry::health::Health;
+use telemetry::metrics::{CacheMetrics, IngestMetrics, PriceMetrics, QueueMetrics, Registry, StoreMetrics};
+use telemetry::stop::Shutdown;
+
+/// All metrics of the API but those of HTTP. Declared at once, so that each series exists from the start.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    stores: Arc<StoreMetrics>,
+    cache: Arc<CacheMetrics>,
+    prices: Arc<PriceMetrics>,
+    pub(crate) ingest: Arc<IngestMetrics>,
+    queue: Arc<QueueMetrics>,
+}
+
+impl Metrics {
+    pub(crate) fn new(registry: &Registry) -> Self {
+        Self {
+            stores: Arc::new(StoreMetrics::new(registry)),
+            cache: Arc::new(CacheMetrics::new(registry)),
+            prices: Arc::new(PriceMetrics::new(registry)),
+            ingest: Arc::new(IngestMetrics::new(registry)),
+            queue: Arc::new(QueueMetrics::new(registry)),
+        }
+    }
+}
+
+/// Waits for the stores, makes the state ready, and watches both until the process stops.
+///
+/// # Errors
+/// The stores refuse this process for a reason that waiting does not mend.
+pub(crate) async fn bring_up(
+    settings: Settings,
+    state: Arc<State>,
+    metrics: Metrics,
+    health: Health,
+    shutdown: Shutdown,
+) -> Result<(), String> {
+    let Some((mysql, redis)) = watch::reach(&settings.stores, &metrics.stores, &health, &shutdown).await? else {
+        return Ok(());
+    };
+    let catalog_metrics = catalog::Metrics {
+        cache: metrics.cache,
+        prices: metrics.prices,
+    };
+    let catalog = Catalog::new(mysql.clone(), redis.clone(), catalog_metrics);
+    metrics.queue.capacity.set_count(settings.queue_capacity);
+    let ingest = Ingest::start(catalog.clone(), &redis, of_ingest(&settings), metrics.ingest);
+    state.set_ready(Ready {
+        catalog,
+        ingest: ingest.clone(),
+    });
+    watch::watch(mysql, redis, health, metrics.queue, |depth| ingest.note_depth(depth), shutdown).await;
+    Ok(())
+}
+
+fn of_ingest(settings: &Settings) -> ingest::Settings {
+    ingest::Settings {
+        capacity: settings.queue_capacity,
+        batch_views: settings.batch_views,
+        // Given up before the requests that wait for it are, so that they hear what became of it.
+        push_limit: settings.request_timeout * 4 / 5,
+    }
+}

@@ -1,0 +1,248 @@
+//! Joins concurrent loads into few statements, without ever answering from one that was already sent.
+//!
+//! A load joins the next flight, and a flight takes what waits when it starts; so whatever a load returns was
+//! read after the load began. That is what a plain single-flight breaks: a statement on the wire may be older
+//! than a write that was acknowledged meanwhile. At most [`FLIGHTS`] flights of [`MOST_KEYS`] keys are under
+//! way, and at most [`MOST_WAITING`] loads wait: MySQL sees a bounded number of statements however many miss.
+
+use futures_util::future::BoxFuture;
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+use storage::{Error, Kind};
+use tokio::sync::oneshot;
+
+/// Statements of one kind under way in one process.
+pub const FLIGHTS: usize = 4;
+
+/// Keys of one statement.
+pub const MOST_KEYS: usize = 100;
+
+/// Loads waiting in one process; beyond it they are refused.
+pub const MOST_WAITING: usize = 20_000;
+
+type Flight<K, V> = Box<dyn Fn(Vec<K>) -> BoxFuture<'static, Result<HashMap<K, V>, Error>> + Send + Sync>;
+
+/// Loads values by key, many at a time.
+pub(crate) struct Gather<K, V> {
+    inner: Arc<Inner<K, V>>,
+}
+
+struct Inner<K, V> {
+    flight: Flight<K, V>,
+    waiting: Mutex<Waiting<K, V>>,
+    runtime: tokio::runtime::Handle,
+}
+
+struct Waiting<K, V> {
+    loads: HashMap<K, Vec<oneshot::Sender<Result<V, Error>>>>,
+    order: VecDeque<K>,
+    count: usize,
+    flights: usize,
+}
+
+impl<K, V> Gather<K, V>
+where
+    K: Copy + Eq + Hash + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    /// `flight` answers every key that it can; one that it leaves out is an error of kind `Bug`. Must be called on the runtime
+    /// that is to run the flights.
+    pub(crate) fn new<F>(flight: impl Fn(Vec<K>) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<HashMap<K, V>, Error>> + Send + 'static,
+    {
+        let waiting = Waiting {
+            loads: HashMap::new(),
+            order: VecDeque::new(),
+            count: 0,
+            flights: 0,
+        };
+        let flight: Flight<K, V> = Box::new(move |keys| Box::pin(flight(keys)));
+        Self {
+            inner: Arc::new(Inner {
+                flight,
+                waiting: Mutex::new(waiting),
+                runtime: tokio::runtime::Handle::current(),
+            }),
+        }
+    }
+
+    /// Loads one key. `joined` tells whether the load shares the key of another that was waiting.
+    ///
+    /// # Errors
+    /// Those of the flight; `Unavailable` when too many loads wait.
+    pub(crate) async fn load(&self, key: K) -> (Result<V, Error>, bool) {
+        let (answer, answered) = oneshot::channel();
+        let joined = match self.inner.join(key, answer) {
+            Ok(joined) => joined,
+            Err(error) => return (Err(error), false),
+        };
+        let gone = |_| Err(Error::new(Kind::Bug, "a load was dropped unanswered"));
+        (answered.await.unwrap_or_else(gone), joined)
+    }
+}
+
+impl<K, V> Inner<K, V>
+where
+    K: Copy + Eq + Hash + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    fn join(self: &Arc<Self>, key: K, answer: oneshot::Sender<Result<V, Error>>) -> Result<bool, Error> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.count >= MOST_WAITING {
+            return Err(Error::new(Kind::Unavailable, "too many reads wait for MySQL"));
+        }
+        waiting.count += 1;
+        let Waiting { loads, order, flights, .. } = &mut *waiting;
+        let sharing = loads.entry(key).or_default();
+        let joined = !sharing.is_empty();
+        sharing.push(answer);
+        if !joined {
+            order.push_back(key);
+        }
+        if *flights < FLIGHTS {
+            *flights += 1;
+            self.runtime.spawn(self.clone().fly());
+        }
+        Ok(joined)
+    }
+
+    /// Takes off with what waits, again and again, until nothing does.
+    async fn fly(self: Arc<Self>) {
+        while let Some(loads) = self.take() {
+            let keys = loads.iter().map(|(key, _)| *key).collect();
+            // A task of its own, so that a panic in a flight costs its loads and not the place it flew in.
+            let result = match self.runtime.spawn((self.flight)(keys)).await {
+                Ok(result) => result,
+                Err(join) => Err(Error::new(Kind::Bug, format!("a flight stopped: {join}"))),
+            };
+            for (key, answers) in loads {
+                let missing = || Error::new(Kind::Bug, "a flight left a key out");
+                let value = result
+                    .as_ref()
+                    .map_err(Error::clone)
+                    .and_then(|values| values.get(&key).cloned().ok_or_else(missing));
+                for answer in answers {
+                    // Whoever asked may be gone.
+                    let _ = answer.send(value.clone());
+                }
+            }
+        }
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn take(&self) -> Option<Vec<(K, Vec<oneshot::Sender<Result<V, Error>>>)>> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let Waiting {
+            loads,
+            order,
+            count,
+            flights,
+        } = &mut *waiting;
+        let most = order.len().min(MOST_KEYS);
+        let taken: Vec<_> = order.drain(..most).filter_map(|key| loads.remove_entry(&key)).collect();
+        *count -= taken.iter().map(|(_, answers)| answers.len()).sum::<usize>();
+        if taken.is_empty() {
+            *flights -= 1;
+            return None;
+        }
+        Some(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::sync::Semaphore;
+
+    struct Gate {
+        started: AtomicUsize,
+        keys: AtomicUsize,
+        go: Semaphore,
+    }
+
+    fn gated() -> (Arc<Gate>, Arc<Gather<u64, usize>>) {
+        let gate = Arc::new(Gate {
+            started: AtomicUsize::new(0),
+            keys: AtomicUsize::new(0),
+            go: Semaphore::new(0),
+        });
+        let inner = gate.clone();
+        let gather = Gather::new(move |keys: Vec<u64>| {
+            let gate = inner.clone();
+            async move {
+                let flight = gate.started.fetch_add(1, Ordering::SeqCst);
+                gate.keys.fetch_add(keys.len(), Ordering::SeqCst);
+                gate.go.acquire().await.unwrap().forget();
+                Ok(keys.into_iter().map(|key| (key, flight)).collect())
+            }
+        });
+        (gate, Arc::new(gather))
+    }
+
+    async fn until(condition: impl Fn() -> bool) {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_joins_a_statement_that_was_already_sent() {
+        let (gate, gather) = gated();
+        let load = |key| {
+            let gather = gather.clone();
+            tokio::spawn(async move { gather.load(key).await.0.unwrap() })
+        };
+        let first = load(1);
+        until(|| gate.started.load(Ordering::SeqCst) == 1).await;
+        let second = load(1);
+        until(|| gate.started.load(Ordering::SeqCst) == 2).await;
+        gate.go.add_permits(2);
+        assert_ne!(first.await.unwrap(), second.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_thousand_loads_of_one_key_share_a_handful_of_statements() {
+        let (gate, gather) = gated();
+        let loads: Vec<_> = (0..1000)
+            .map(|_| {
+                let gather = gather.clone();
+                tokio::spawn(async move { gather.load(7).await.0.unwrap() })
+            })
+            .collect();
+        until(|| gate.started.load(Ordering::SeqCst) >= 1).await;
+        gate.go.add_permits(1000);
+        for load in loads {
+            load.await.unwrap();
+        }
+        assert!(
+            gate.started.load(Ordering::SeqCst) <= 2 * FLIGHTS,
+            "{} statements",
+            gate.started.load(Ordering::SeqCst)
+        );
+    }
+
+    #[tokio::test]
+    async fn many_keys_fly_together_and_few_flights_are_under_way() {
+        let (gate, gather) = gated();
+        let loads: Vec<_> = (0..1000)
+            .map(|key| {
+                let gather = gather.clone();
+                tokio::spawn(async move { gather.load(key).await.0.unwrap() })
+            })
+            .collect();
+        until(|| gate.started.load(Ordering::SeqCst) == FLIGHTS).await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(gate.started.load(Ordering::SeqCst), FLIGHTS);
+        gate.go.add_permits(1000);
+        for load in loads {
+            load.await.unwrap();
+        }
+        assert_eq!(gate.keys.load(Ordering::SeqCst), 1000);
+        assert!(gate.started.load(Ordering::SeqCst) < 50);
+    }
+}

@@ -1,0 +1,93 @@
+//! Products and prices: read through the cache, written through to MySQL and Redis.
+//!
+//! The only place where a product row is written; the API, imports and the operator's command line all
+//! come here. What it promises: after a write was acknowledged no later read through any instance shows an
+//! older version, and a write that was refused is never seen. Two rules carry that, and neither is a clock:
+//! a cache entry is only filled by a reader that holds the row's shared lock (`read.rs`), and a writer marks
+//! the entry while it holds the row's exclusive lock, before its COMMIT (`write.rs`).
+
+mod gather;
+mod known;
+mod read;
+mod write;
+
+pub use gather::{FLIGHTS, MOST_KEYS, MOST_WAITING};
+pub use read::{Record, Shown, Source};
+pub use write::{Imported, PriceSet};
+
+use domain::Sku;
+use std::sync::Arc;
+use storage::{Kind, MySql, Redis};
+use telemetry::metrics::{CacheMetrics, PriceMetrics};
+
+/// Why something asked of the catalog did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("there is no such product")]
+    NotFound,
+    #[error("the SKU {0} is taken")]
+    DuplicateSku(Sku),
+    /// A store is away or busy. Nothing was changed; try again.
+    #[error(transparent)]
+    Unavailable(storage::Error),
+    /// COMMIT was sent and not answered: applied once, or not at all.
+    #[error(transparent)]
+    Unknown(storage::Error),
+    /// Ours, or the operator's, to mend.
+    #[error(transparent)]
+    Internal(storage::Error),
+}
+
+impl From<storage::Error> for Error {
+    fn from(error: storage::Error) -> Self {
+        match error.kind() {
+            Kind::Unavailable | Kind::Full | Kind::Conflict => Self::Unavailable(error),
+            Kind::Unknown => Self::Unknown(error),
+            Kind::Corrupt | Kind::Bug => Self::Internal(error),
+        }
+    }
+}
+
+/// The metrics that the catalog feeds.
+#[derive(Clone)]
+pub struct Metrics {
+    pub cache: Arc<CacheMetrics>,
+    pub prices: Arc<PriceMetrics>,
+}
+
+/// Products and prices of one deployment. Clones share everything.
+#[derive(Clone)]
+pub struct Catalog {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    stores: Stores,
+    reads: read::Gathers,
+    known: known::Known,
+    metrics: Metrics,
+}
+
+/// Both stores, as the flights of reads and the tasks of writes carry them.
+#[derive(Clone)]
+struct Stores {
+    mysql: MySql,
+    redis: Redis,
+}
+
+impl Catalog {
+    /// Must be called on the runtime that is to do the I/O, after MySQL was reached.
+    #[must_use]
+    pub fn new(mysql: MySql, redis: Redis, metrics: Metrics) -> Self {
+        let stores = Stores { mysql, redis };
+        let (reads, known) = (read::Gathers::new(&stores), known::Known::new(&stores.mysql));
+        Self {
+            inner: Arc::new(Inner {
+                stores,
+                reads,
+                known,
+                metrics,
+            }),
+        }
+    }
+}

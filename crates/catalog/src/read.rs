@@ -1,0 +1,297 @@
+//! Read-through.
+//!
+//! 1. One round trip reads entry, availability and shown views. Data → answer.
+//! 2. Otherwise the id joins the next flight, which takes leases for what is absent, reads those rows with a
+//!    shared lock and without waiting, and fills. What is marked, leased by others or locked is read plainly
+//!    and not filled. Redis away: everything is read plainly.
+//!
+//! A flight reads the primary, in autocommit mode, after all its loads began (`gather.rs`).
+
+use crate::gather::Gather;
+use crate::{Catalog, Error, Stores};
+use chrono::{DateTime, Utc};
+use domain::{ProductId, Sku};
+use futures_util::future::join_all;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use storage::mysql::products::{self, Locked, ProductRow};
+use storage::mysql::{stock, view_counts};
+use storage::redis::product_cache::{Acquired, Cached, Entry, Read, Token};
+use storage::redis::view_queue::{Shown as QueueShown, ShownFill};
+use telemetry::metrics::CacheResult;
+
+/// Attempts at shown totals before waiting for the shard to rest.
+const EAGER_ATTEMPTS: u32 = 5;
+const REST_PAUSE: Duration = Duration::from_millis(2);
+const SHOWN_LIMIT: Duration = Duration::from_secs(4);
+
+/// How long a product whose record is there waits for what is shown beside it. A healthy MySQL takes milliseconds.
+const BESIDE_LIMIT: Duration = Duration::from_secs(1);
+
+/// The record of a product: its JSON without views and availability, and its version.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub version: u64,
+    /// A complete JSON object.
+    pub json: Arc<[u8]>,
+}
+
+/// Where a record came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Hit,
+    /// Nothing was cached.
+    Miss,
+    /// The cache could not be used: a write or another fill was under way, or Redis is away.
+    Bypass,
+}
+
+/// A product as it is shown.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    pub id: ProductId,
+    /// `None`: there is no such product.
+    pub record: Option<Record>,
+    /// On hand − reserved, at most two seconds old; `None` while it cannot be read.
+    pub available: Option<i64>,
+    /// Views in MySQL and those on their way; `None` while they cannot be read.
+    pub views: Option<u64>,
+    pub source: Source,
+}
+
+/// The loads that go to MySQL, each kind gathered by itself.
+pub(crate) struct Gathers {
+    records: Gather<ProductId, Cached>,
+    available: Gather<ProductId, i64>,
+    views: Gather<ProductId, Option<u64>>,
+}
+
+impl Gathers {
+    pub(crate) fn new(stores: &Stores) -> Self {
+        let (records, available, views) = (stores.clone(), stores.clone(), stores.clone());
+        Self {
+            records: Gather::new(move |ids| records.clone().load_records(ids)),
+            available: Gather::new(move |ids| available.clone().load_available(ids)),
+            views: Gather::new(move |ids| views.clone().load_views(ids)),
+        }
+    }
+}
+
+impl Catalog {
+    /// Reads one product.
+    ///
+    /// # Errors
+    /// The record was not cached and MySQL is away.
+    pub async fn product(&self, id: ProductId) -> Result<Shown, Error> {
+        let mut reads = self.inner.stores.redis.read(&[id]).await;
+        let read = reads.pop().unwrap_or(Read {
+            entry: Entry::Busy,
+            available: None,
+            views: None,
+        });
+        self.complete(id, read).await
+    }
+
+    /// Reads several products in one round trip; one answer for each id, in their order. No snapshot across products.
+    ///
+    /// # Errors
+    /// As [`Self::product`].
+    pub async fn products(&self, ids: &[ProductId]) -> Result<Vec<Shown>, Error> {
+        let reads = self.inner.stores.redis.read(ids).await;
+        let shown = ids.iter().zip(reads).map(|(id, read)| self.complete(*id, read));
+        join_all(shown).await.into_iter().collect()
+    }
+
+    /// The ids of products by SKU; unknown SKUs are left out.
+    ///
+    /// # Errors
+    /// MySQL is away.
+    pub async fn ids_of(&self, skus: &[Sku]) -> Result<HashMap<Sku, ProductId>, Error> {
+        Ok(products::ids_of(&self.inner.stores.mysql, skus).await?)
+    }
+
+    /// Hourly views of a product that are in MySQL, ascending, `from` included and `to` not.
+    ///
+    /// # Errors
+    /// MySQL is away.
+    pub async fn view_hours(&self, id: ProductId, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<Vec<(DateTime<Utc>, u64)>, Error> {
+        Ok(view_counts::hours(&self.inner.stores.mysql, id, from, to).await?)
+    }
+
+    async fn complete(&self, id: ProductId, read: Read) -> Result<Shown, Error> {
+        let (cached, source) = self.record(id, read.entry).await?;
+        self.inner.known.note_if_new(id, cached.json.is_some(), source);
+        let version = cached.version;
+        let Some(json) = cached.json else {
+            return Ok(Shown {
+                id,
+                record: None,
+                available: None,
+                views: None,
+                source,
+            });
+        };
+        let (available, views) = tokio::join!(self.available(id, read.available), self.views(id, read.views));
+        Ok(Shown {
+            id,
+            record: Some(Record { version, json }),
+            available,
+            views,
+            source,
+        })
+    }
+
+    async fn record(&self, id: ProductId, entry: Entry) -> Result<(Cached, Source), Error> {
+        let (result, source) = match entry {
+            Entry::Data(cached) => {
+                let result = if cached.json.is_some() {
+                    CacheResult::Hit
+                } else {
+                    CacheResult::NegativeHit
+                };
+                self.inner.metrics.cache.requests[result].inc();
+                return Ok((cached, Source::Hit));
+            }
+            Entry::Absent => (CacheResult::Miss, Source::Miss),
+            Entry::Busy => (CacheResult::Bypass, Source::Bypass),
+        };
+        self.inner.metrics.cache.requests[result].inc();
+        let (cached, joined) = self.inner.reads.records.load(id).await;
+        if joined {
+            self.inner.metrics.cache.coalesced.inc();
+        }
+        Ok((cached?, source))
+    }
+
+    async fn available(&self, id: ProductId, cached: Option<i64>) -> Option<i64> {
+        match cached {
+            Some(available) => Some(available),
+            None => in_time(self.inner.reads.available.load(id)).await,
+        }
+    }
+
+    async fn views(&self, id: ProductId, queue: Option<QueueShown>) -> Option<u64> {
+        let queue = queue?;
+        match queue.total {
+            Some(total) => Some(total + queue.pending),
+            None => in_time(self.inner.reads.views.load(id)).await.flatten(),
+        }
+    }
+}
+
+impl crate::known::Known {
+    /// A hit says nothing new to a process that knew the id; only what came from MySQL is noted.
+    fn note_if_new(&self, id: ProductId, exists: bool, source: Source) {
+        if source != Source::Hit {
+            self.note(id, exists);
+        }
+    }
+}
+
+impl Stores {
+    async fn load_records(self, ids: Vec<ProductId>) -> Result<HashMap<ProductId, Cached>, storage::Error> {
+        let mut found = HashMap::with_capacity(ids.len());
+        let unfilled = match self.lease_and_fill(&ids, &mut found).await? {
+            Some(unfilled) => unfilled,
+            None => ids,
+        };
+        if !unfilled.is_empty() {
+            let rows = products::find(&self.mysql, &unfilled).await?;
+            found.extend(unfilled.into_iter().map(|id| (id, Cached::absent(0))));
+            for row in rows {
+                found.insert(row.product.id, cached(&row)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Fills what it can and returns the ids that are to be read plainly; `None` when the cache cannot be used at all.
+    async fn lease_and_fill(
+        &self,
+        ids: &[ProductId],
+        found: &mut HashMap<ProductId, Cached>,
+    ) -> Result<Option<Vec<ProductId>>, storage::Error> {
+        let Ok(session) = self.redis.cache.session() else { return Ok(None) };
+        let Ok(acquired) = self.redis.acquire(&session, ids).await else {
+            return Ok(None);
+        };
+        let (mut leases, mut unfilled) = (HashMap::<ProductId, Token>::new(), Vec::new());
+        for (id, acquired) in ids.iter().zip(acquired) {
+            match acquired {
+                Acquired::Lease(token) => drop(leases.insert(*id, token)),
+                Acquired::Found(Entry::Data(data)) => drop(found.insert(*id, data)),
+                Acquired::Found(_) => unfilled.push(*id),
+            }
+        }
+        if leases.is_empty() {
+            return Ok(Some(unfilled));
+        }
+        let leased: Vec<ProductId> = leases.keys().copied().collect();
+        let mut fills = Vec::with_capacity(leased.len());
+        for (id, locked) in products::find_for_fill(&self.mysql, &leased).await? {
+            let data = match locked {
+                Locked::Found(row) => cached(&row)?,
+                Locked::Absent => Cached::absent(0),
+                Locked::Busy => {
+                    unfilled.push(id);
+                    continue;
+                }
+            };
+            fills.extend(leases.remove(&id).map(|lease| (lease, data.clone())));
+            found.insert(id, data);
+        }
+        if !fills.is_empty() {
+            // A fill that failed costs the next reader a miss.
+            let _ = self.redis.fill(&session, &fills).await;
+        }
+        Ok(Some(unfilled))
+    }
+
+    async fn load_available(self, ids: Vec<ProductId>) -> Result<HashMap<ProductId, i64>, storage::Error> {
+        let stock = stock::available(&self.mysql, &ids).await?;
+        let available: Vec<_> = ids.into_iter().map(|id| (id, stock.get(&id.get()).copied().unwrap_or(0))).collect();
+        if let Ok(session) = self.redis.cache.session() {
+            // Not stored: the next reader asks again.
+            let _ = self.redis.store_available(&session, &available).await;
+        }
+        Ok(available.into_iter().collect())
+    }
+
+    /// `None` for a product whose shard did not rest within the limit.
+    async fn load_views(self, ids: Vec<ProductId>) -> Result<HashMap<ProductId, Option<u64>>, storage::Error> {
+        let started = Instant::now();
+        let mut shown: HashMap<ProductId, Option<u64>> = ids.iter().map(|id| (*id, None)).collect();
+        let mut open = ids;
+        for attempt in 1.. {
+            let fill = ShownFill::begin(&self.redis, &open).await?;
+            let totals = view_counts::totals(&self.mysql, &open).await?;
+            shown.extend(
+                fill.store(&self.redis, &totals)
+                    .await?
+                    .into_iter()
+                    .map(|(id, views)| (id, Some(views))),
+            );
+            open.retain(|id| shown[id].is_none());
+            if open.is_empty() || started.elapsed() > SHOWN_LIMIT {
+                break;
+            }
+            if attempt >= EAGER_ATTEMPTS {
+                tokio::time::sleep(REST_PAUSE).await;
+            }
+        }
+        Ok(shown)
+    }
+}
+
+async fn in_time<T>(load: impl Future<Output = (Result<T, storage::Error>, bool)>) -> Option<T> {
+    tokio::time::timeout(BESIDE_LIMIT, load).await.ok()?.0.ok()
+}
+
+pub(crate) fn cached(row: &ProductRow) -> Result<Cached, storage::Error> {
+    if row.deleted {
+        Ok(Cached::absent(row.product.version))
+    } else {
+        Cached::of(&row.product)
+    }
+}

@@ -1,0 +1,242 @@
+//! Write-through. The order of the steps is what makes it right, and every writer takes the same ones:
+//!
+//! 1. BEGIN, lock the row, change it.
+//! 2. Read the row back: the bytes to publish and their version.
+//! 3. Mark the entry while the row is locked. Redis full: delete it instead. Redis away: roll back, 503.
+//! 4. COMMIT. Refused: nothing was changed. Unanswered: the outcome is unknown, and the marker stays.
+//! 5. Publish: replace our own marker. Whatever comes of it, the write is acknowledged.
+//!
+//! From 1 to 4 the row's lock keeps every reader from filling the entry with the older row; from 3 on the
+//! entry does not show it either. A write runs to its end whether or not its caller still waits.
+
+use crate::{Catalog, Error, Stores, read};
+use chrono::{DateTime, Utc};
+use domain::{Money, NewProduct, Product, ProductId};
+use std::time::{Duration, Instant};
+use storage::mysql::Tx;
+use storage::mysql::products::{self, ProductRow};
+use storage::redis::product_cache::Marked;
+use storage::{Error as StoreError, Kind};
+use telemetry::metrics::{MysqlOp, PriceResult, PriceStage};
+
+/// How long a caller waits for a write. Above the lock wait (2 s), below a request's limit (5 s).
+const WRITE_LIMIT: Duration = Duration::from_millis(4_500);
+
+/// After this a write that has not reached its COMMIT gives up: its caller is about to be told that it failed.
+const COMMIT_BEFORE: Duration = Duration::from_secs(4);
+
+/// Until when a deadlock is answered by running the whole transaction again. A lock wait lasts longer and is not.
+const RETRY_BEFORE: Duration = Duration::from_millis(1_500);
+
+/// Runs a whole transaction again when it lost a deadlock. A macro, because a closure that returns a future which
+/// borrows cannot be shown to be `Send`.
+macro_rules! retried {
+    ($write:expr, $once:expr) => {
+        loop {
+            match $once.await {
+                Err(error) if $write.may_run_again(&error) => {}
+                result => break result,
+            }
+        }
+    };
+}
+
+/// A price that is in MySQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PriceSet {
+    pub product_id: ProductId,
+    pub price: Money,
+    pub version: u64,
+    /// When the row got its present version.
+    pub committed_at: DateTime<Utc>,
+    /// False when the product had this price already.
+    pub changed: bool,
+}
+
+/// What an import did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Imported {
+    Created(ProductId),
+    Updated(ProductId),
+    Unchanged(ProductId),
+}
+
+/// One write under way: the stores, and when it began.
+struct Write {
+    stores: Stores,
+    started: Instant,
+    metrics: crate::Metrics,
+}
+
+impl Catalog {
+    /// Sets the price of a product. Setting the price that it has changes nothing.
+    ///
+    /// # Errors
+    /// `NotFound`; `Unavailable`: not applied; `Unknown`: applied or not.
+    pub async fn set_price(&self, id: ProductId, price: Money, reason: Option<String>) -> Result<PriceSet, Error> {
+        let write = self.write();
+        let (prices, started) = (self.inner.metrics.prices.clone(), write.started);
+        let task = async move { retried!(write, write.set_price(id, price, reason.as_deref())) };
+        let result = self
+            .inner
+            .stores
+            .mysql
+            .detached(MysqlOp::Price, Kind::Unknown, WRITE_LIMIT, task)
+            .await;
+        prices.duration[PriceStage::Total].observe(started.elapsed());
+        let result = result.map_err(Error::from).and_then(|set| set.ok_or(Error::NotFound));
+        let outcome = match &result {
+            Ok(set) if set.changed => PriceResult::Written,
+            Ok(_) => PriceResult::Unchanged,
+            Err(Error::NotFound | Error::DuplicateSku(_)) => PriceResult::Refused,
+            Err(Error::Unavailable(_) | Error::Internal(_)) => PriceResult::Unavailable,
+            Err(Error::Unknown(_)) => PriceResult::Unknown,
+        };
+        prices.writes[outcome].inc();
+        result
+    }
+
+    /// Makes a product; MySQL gives its id.
+    ///
+    /// # Errors
+    /// `DuplicateSku`; otherwise as [`Self::set_price`].
+    pub async fn create(&self, product: NewProduct) -> Result<Product, Error> {
+        let (write, sku) = (self.write(), product.sku.clone());
+        let task = async move { retried!(write, write.create(&product)) };
+        let created = self
+            .inner
+            .stores
+            .mysql
+            .detached(MysqlOp::Create, Kind::Unknown, WRITE_LIMIT, task)
+            .await?;
+        let row = created.ok_or(Error::DuplicateSku(sku))?;
+        self.inner.known.note(row.product.id, true);
+        Ok(row.product)
+    }
+
+    /// Makes a product or brings its name and price up to date, by SKU. An import without a price leaves the price.
+    ///
+    /// # Errors
+    /// `DuplicateSku` when the SKU belongs to a deleted product; otherwise as [`Self::set_price`].
+    pub async fn import(&self, product: NewProduct) -> Result<Imported, Error> {
+        let (write, sku) = (self.write(), product.sku.clone());
+        let task = async move { retried!(write, write.import(&product)) };
+        let imported = self
+            .inner
+            .stores
+            .mysql
+            .detached(MysqlOp::Import, Kind::Unknown, WRITE_LIMIT, task)
+            .await?;
+        imported.ok_or(Error::DuplicateSku(sku))
+    }
+
+    fn write(&self) -> Write {
+        Write {
+            stores: self.inner.stores.clone(),
+            started: Instant::now(),
+            metrics: self.inner.metrics.clone(),
+        }
+    }
+}
+
+impl Write {
+    fn may_run_again(&self, error: &StoreError) -> bool {
+        error.kind() == Kind::Conflict && self.started.elapsed() < RETRY_BEFORE
+    }
+
+    async fn set_price(&self, id: ProductId, price: Money, reason: Option<&str>) -> Result<Option<PriceSet>, StoreError> {
+        let mut tx = self.stores.mysql.begin().await?;
+        let Some(before) = products::lock(&mut tx, id).await?.filter(|row| !row.deleted) else {
+            tx.rollback().await?;
+            return Ok(None);
+        };
+        if before.product.price == Some(price) {
+            tx.rollback().await?;
+            return Ok(Some(PriceSet {
+                changed: false,
+                ..price_set(&before, price)
+            }));
+        }
+        products::set_price(&mut tx, id, price, reason, None).await?;
+        let row = self.land(tx, id).await?;
+        Ok(Some(price_set(&row, price)))
+    }
+
+    async fn create(&self, product: &NewProduct) -> Result<Option<ProductRow>, StoreError> {
+        let mut tx = self.stores.mysql.begin().await?;
+        match products::insert(&mut tx, product, None, None).await? {
+            Some(id) => self.land(tx, id).await.map(Some),
+            None => tx.rollback().await.map(|()| None),
+        }
+    }
+
+    async fn import(&self, product: &NewProduct) -> Result<Option<Imported>, StoreError> {
+        let mut tx = self.stores.mysql.begin().await?;
+        let Some(before) = products::lock_by_sku(&mut tx, &product.sku).await? else {
+            return match products::insert(&mut tx, product, Some("import"), None).await? {
+                Some(id) => self.land(tx, id).await.map(|_| Some(Imported::Created(id))),
+                // Another made it meanwhile: begin again.
+                None => Err(StoreError::new(Kind::Conflict, "the product was made by another at the same time")),
+            };
+        };
+        let (id, old) = (before.product.id, &before.product);
+        let price_changed = product.price.is_some() && product.price != old.price;
+        if before.deleted || (old.name == product.name && !price_changed) {
+            tx.rollback().await?;
+            return Ok((!before.deleted).then_some(Imported::Unchanged(id)));
+        }
+        products::set_imported(&mut tx, id, product, price_changed, None).await?;
+        self.land(tx, id).await.map(|_| Some(Imported::Updated(id)))
+    }
+
+    /// Steps 2 to 5 for a row that `tx` has locked and changed.
+    async fn land(&self, mut tx: Tx, id: ProductId) -> Result<ProductRow, StoreError> {
+        let gone = || StoreError::new(Kind::Bug, format!("product {id} was not there after it was written"));
+        let row = products::lock(&mut tx, id).await?.ok_or_else(gone)?;
+        let redis_time = Instant::now();
+        let marked = self.mark(id, row.product.version).await;
+        let mut in_redis = redis_time.elapsed();
+        let (session, marked) = match marked {
+            Ok(marked) if self.started.elapsed() < COMMIT_BEFORE => marked,
+            Ok(_) => return roll_back(tx, StoreError::new(Kind::Unavailable, "the write came too late to be answered")).await,
+            Err(error) => return roll_back(tx, error).await,
+        };
+        tx.commit().await?;
+        if let Marked::Marker(marker) = marked {
+            let redis_time = Instant::now();
+            // A lost publish costs a few uncached reads: the marker stays until its TTL.
+            let _ = self.stores.redis.publish(&session, &marker, &read::cached(&row)?).await;
+            in_redis += redis_time.elapsed();
+        }
+        self.metrics.prices.duration[PriceStage::Redis].observe(in_redis);
+        self.metrics.prices.duration[PriceStage::Mysql].observe(self.started.elapsed().saturating_sub(in_redis));
+        Ok(row)
+    }
+
+    async fn mark(&self, id: ProductId, version: u64) -> Result<(storage::redis::Session, Marked), StoreError> {
+        let session = self.stores.redis.cache.session()?;
+        // Whether the mark arrived or not: nothing is committed, so nothing is unknown to the caller.
+        let refused = |error: StoreError| StoreError::new(Kind::Unavailable, format!("the price cannot be announced: {error}"));
+        let marked = self.stores.redis.mark(&session, id, version).await.map_err(refused)?;
+        Ok((session, marked))
+    }
+}
+
+async fn roll_back<T>(tx: Tx, error: StoreError) -> Result<T, StoreError> {
+    // The error that led here is the one to tell; a lost connection rolls back as well.
+    let _ = tx.rollback().await;
+    Err(error)
+}
+
+fn price_set(row: &ProductRow, price: Money) -> PriceSet {
+    let Product {
+        id, version, updated_at, ..
+    } = row.product;
+    PriceSet {
+        product_id: id,
+        price,
+        version,
+        committed_at: updated_at,
+        changed: true,
+    }
+}

@@ -1,0 +1,255 @@
+//! The HTTP API as this program calls it.
+//!
+//! Promises one connection for each client that is kept open between calls, and that an
+//! answer which never came is told apart from one that did. Never retries by itself.
+
+use crate::exit::{Exit, Failure, chain};
+use domain::{Money, ProductId, Sku};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Twice the time limit that the API sets itself, so that its own 503 comes first.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Below the 5 s after which the server closes an idle connection: a request must not meet that moment.
+const IDLE_LIMIT: Duration = Duration::from_secs(4);
+
+/// What one call of the API takes at most.
+pub(crate) const MAX_SKUS: usize = 100;
+
+/// What came back of a call.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Status {
+        status: StatusCode,
+        retry_after: Option<Duration>,
+        body: String,
+    },
+    /// Nothing came, so whether the call took effect is unknown.
+    Nothing(String),
+}
+
+/// One API process, called over one connection.
+pub(crate) struct ApiClient {
+    base: String,
+    http: Client,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    data: Vec<FoundProduct>,
+}
+
+#[derive(Deserialize)]
+struct FoundProduct {
+    id: u64,
+    sku: String,
+}
+
+impl ApiClient {
+    /// Makes the client; the connection is opened by the first call.
+    ///
+    /// # Errors
+    /// `url` is not `http://…`, or the token cannot stand in a header.
+    pub(crate) fn new(url: &str, token: Option<&str>) -> Result<Self, Failure> {
+        let usage = |message: String| Failure::new(Exit::Usage, message);
+        let parsed = reqwest::Url::parse(url).map_err(|fault| usage(format!("API address {url:?}: {fault}")))?;
+        if parsed.scheme() != "http" {
+            return Err(usage(format!(
+                "API address {url:?}: only http:// is supported, such as http://127.0.0.1:8080"
+            )));
+        }
+        let mut headers = HeaderMap::new();
+        if let Some(token) = token {
+            let bearer = HeaderValue::from_str(&format!("Bearer {token}"));
+            let mut bearer = bearer.map_err(|_| usage("the token has characters that no header can carry".into()))?;
+            bearer.set_sensitive(true);
+            headers.insert(AUTHORIZATION, bearer);
+        }
+        let http = Client::builder()
+            .no_proxy()
+            .default_headers(headers)
+            .timeout(TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_LIMIT)
+            .pool_max_idle_per_host(1)
+            .build()
+            .map_err(|fault| Failure::doing("making the HTTP client", &fault))?;
+        Ok(Self {
+            base: url.trim_end_matches('/').to_owned(),
+            http,
+        })
+    }
+
+    /// POSTs one view.
+    pub(crate) async fn view(&self, id: ProductId) -> Answer {
+        self.answer(self.request(Method::POST, &format!("/v1/products/{id}/views"))).await
+    }
+
+    /// PUTs a price.
+    pub(crate) async fn put_price(&self, id: ProductId, price: Money, reason: &str) -> Answer {
+        let body = json!({"amount": price.amount_text(), "currency": price.currency().code(), "reason": reason});
+        self.answer(self.request(Method::PUT, &format!("/v1/products/{id}/price")).json(&body))
+            .await
+    }
+
+    /// The product as the API answers it, word for word.
+    ///
+    /// # Errors
+    /// No such product, not allowed, unreachable.
+    pub(crate) async fn product(&self, id: ProductId) -> Result<String, Failure> {
+        self.get(self.request(Method::GET, &format!("/v1/products/{id}"))).await
+    }
+
+    /// Several products as JSON objects (at most 100 ids).
+    ///
+    /// # Errors
+    /// Not allowed, unreachable, or an answer of another form.
+    pub(crate) async fn products(&self, ids: &[ProductId]) -> Result<Vec<Value>, Failure> {
+        #[derive(Deserialize)]
+        struct Page {
+            data: Vec<Value>,
+        }
+        let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+        let body = self
+            .get(self.request(Method::GET, "/v1/products").query(&[("ids", ids.join(","))]))
+            .await?;
+        let page: Page = self.parsed(&body)?;
+        Ok(page.data)
+    }
+
+    /// The ids of those SKUs that the catalogue has (at most 100 SKUs).
+    ///
+    /// # Errors
+    /// Not allowed, unreachable, or an answer of another form.
+    pub(crate) async fn find_ids(&self, skus: &[Sku]) -> Result<HashMap<Sku, ProductId>, Failure> {
+        let skus: Vec<_> = skus.iter().map(Sku::as_str).collect();
+        let body = self
+            .get(self.request(Method::GET, "/v1/products").query(&[("skus", skus.join(","))]))
+            .await?;
+        let found: Found = self.parsed(&body)?;
+        let pair = |product: FoundProduct| {
+            let id = ProductId::new(product.id).map_err(|fault| self.odd(&fault.to_string()))?;
+            Ok((Sku::stored(product.sku), id))
+        };
+        found.data.into_iter().map(pair).collect()
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Answer {
+        match received(request).await {
+            Ok((status, retry_after, body)) => Answer::Status { status, retry_after, body },
+            Err(fault) => Answer::Nothing(self.unanswered(&fault)),
+        }
+    }
+
+    async fn get(&self, request: RequestBuilder) -> Result<String, Failure> {
+        match self.answer(request).await {
+            Answer::Status { status, body, .. } if status.is_success() => Ok(body),
+            Answer::Status { status, body, .. } => Err(Failure::new(exit_of(status), problem(status, &body))),
+            Answer::Nothing(why) => Err(Failure::new(Exit::Unreachable, why)),
+        }
+    }
+
+    fn unanswered(&self, fault: &reqwest::Error) -> String {
+        let hint = "is inventory-api running, and is this its address? (--url, INVENTORY_URL)";
+        format!("no answer from {}: {}; {hint}", self.base, chain(fault))
+    }
+
+    fn parsed<'a, T: Deserialize<'a>>(&self, body: &'a str) -> Result<T, Failure> {
+        serde_json::from_str(body).map_err(|fault| self.odd(&fault.to_string()))
+    }
+
+    fn odd(&self, fault: &str) -> Failure {
+        Failure::new(
+            Exit::Failure,
+            format!("{} does not answer like an inventory API: {fault}", self.base),
+        )
+    }
+}
+
+async fn received(request: RequestBuilder) -> reqwest::Result<(StatusCode, Option<Duration>, String)> {
+    let response = request.send().await?;
+    let (status, retry_after) = (response.status(), retry_after(&response));
+    Ok((status, retry_after, response.text().await?))
+}
+
+/// The wait in seconds; the API never sends the form with a date.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// What a problem document says, or the bare status.
+pub(crate) fn problem(status: StatusCode, body: &str) -> String {
+    let said: Value = serde_json::from_str(body).unwrap_or_default();
+    let text = said["detail"].as_str().or(said["title"].as_str()).unwrap_or("no further word");
+    format!("the API answered {status}: {text}")
+}
+
+fn exit_of(status: StatusCode) -> Exit {
+    match status {
+        StatusCode::NOT_FOUND | StatusCode::GONE => Exit::NotFound,
+        StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED | StatusCode::PRECONDITION_REQUIRED => Exit::Conflict,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::NotAllowed,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Exit::Unreachable,
+        _ => Exit::Failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_becomes_the_exit_code_of_the_contract() {
+        let codes = [404, 409, 412, 401, 403, 503, 422, 500].map(|code| exit_of(StatusCode::from_u16(code).unwrap()) as u8);
+        assert_eq!(codes, [4, 5, 5, 6, 6, 7, 1, 1]);
+    }
+
+    #[test]
+    fn a_problem_is_told_in_its_own_words() {
+        let told = |body| problem(StatusCode::NOT_FOUND, body);
+        assert_eq!(
+            told(r#"{"title":"Not found","detail":"no product 42"}"#),
+            "the API answered 404 Not Found: no product 42"
+        );
+        assert_eq!(told(r#"{"title":"Not found"}"#), "the API answered 404 Not Found: Not found");
+        assert_eq!(told("<html>"), "the API answered 404 Not Found: no further word");
+    }
+
+    #[test]
+    fn an_address_that_cannot_work_is_a_usage_error() {
+        for url in ["127.0.0.1:8080", "https://shop.example", "", "ftp://x"] {
+            assert_eq!(
+                ApiClient::new(url, None).err().map(|failure| failure.exit),
+                Some(Exit::Usage),
+                "{url}"
+            );
+        }
+        assert!(ApiClient::new("http://127.0.0.1:8080/", Some("secret")).is_ok());
+        assert!(ApiClient::new("http://127.0.0.1:8080/", Some("a\nb")).is_err());
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_unreachable_and_says_where() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let client = ApiClient::new(&format!("http://{free}"), None).unwrap();
+        let failure = client.product(ProductId::new(1).unwrap()).await.unwrap_err();
+        assert_eq!(failure.exit, Exit::Unreachable);
+        assert!(
+            failure.message.starts_with(&format!("no answer from http://{free}: ")),
+            "{}",
+            failure.message
+        );
+    }
+}

@@ -1,0 +1,229 @@
+//! The command line: nouns, then verbs. The doc comments are its reference.
+
+use crate::output::Format;
+use crate::replay::Speed;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use domain::Shards;
+use std::path::PathBuf;
+use telemetry::config::LogArgs;
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failure, 2 usage, 3 some rows failed, 4 not found, 5 conflict or difference, \
+                          6 not allowed, 7 unreachable";
+
+const SERVERS: &str = "Servers";
+
+/// Operates an inventory: migrations, imports, replays, the view queue
+#[derive(Debug, Parser)]
+#[command(name = "inventoryctl", version, after_help = EXIT_CODES)]
+pub(crate) struct CommandLine {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// How results are shown; messages and progress go to stderr
+    #[arg(short, long, value_enum, default_value_t = Format::Table, global = true, value_name = "FORM")]
+    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl CommandLine {
+    /// Reads arguments and environment; on a fault in them the process ends with its words and code 2.
+    pub(crate) fn read() -> Self {
+        let matches = Self::quiet_command().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|fault| fault.exit())
+    }
+
+    /// A command speaks for itself: what the stores log of a good connection would only stand between its lines.
+    fn quiet_command() -> clap::Command {
+        Self::command().mut_arg("log", |log| log.default_value("warn"))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Connection {
+    #[command(flatten, next_help_heading = SERVERS)]
+    pub(crate) stores: storage::settings::StoreArgs,
+    /// The API that is called
+    #[arg(long, env = "INVENTORY_URL", default_value = "http://127.0.0.1:8080", global = true, help_heading = SERVERS)]
+    pub(crate) url: String,
+    /// Token for the API
+    #[arg(long, env = "INVENTORY_TOKEN", hide_env_values = true, global = true, help_heading = SERVERS)]
+    pub(crate) token: Option<String>,
+    /// A file that holds the token
+    #[arg(long, env = "INVENTORY_TOKEN_FILE", global = true, help_heading = SERVERS)]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Bring the database to the schema of this program
+    #[command(args_conflicts_with_subcommands = true)]
+    Migrate {
+        #[command(subcommand)]
+        verb: Option<MigrateVerb>,
+        /// View queues of a new database; a fact of it from its first migration on
+        #[arg(long, env = "INVENTORY_SHARDS", default_value = "4", value_parser = parse_shards)]
+        shards: Shards,
+    },
+    /// Products of the catalogue
+    #[command(subcommand)]
+    Product(ProductVerb),
+    /// Play a file of sales over HTTP: each product line is a view, each new price a price write
+    Replay(ReplayArgs),
+    /// The queue of views
+    #[command(subcommand)]
+    Queue(QueueVerb),
+    /// Compare the products of MySQL, Redis and the API; exits 5 on a difference
+    Check(CheckArgs),
+}
+
+fn parse_shards(text: &str) -> Result<Shards, String> {
+    let shards = text.parse().ok().and_then(Shards::new);
+    shards.ok_or_else(|| format!("write a number from 1 to {}", Shards::MAX))
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MigrateVerb {
+    /// Show which migrations the database has
+    Status,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProductVerb {
+    /// Show one product
+    Get {
+        /// Its SKU, or `id:42`
+        product: String,
+        /// Show MySQL, Redis and the API side by side; exits 5 where they differ
+        #[arg(long)]
+        compare: bool,
+    },
+    /// Make or update the products of a file; importing it again changes nothing
+    Import(ImportArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// CSV, plain or gzipped
+    pub(crate) file: PathBuf,
+    #[arg(long, value_enum, default_value_t = Layout::Auto)]
+    pub(crate) format: Layout,
+    /// Write rejected lines to this CSV file, with line number and reason
+    #[arg(long, value_name = "FILE")]
+    pub(crate) errors_to: Option<PathBuf>,
+    /// Say what would be done, change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Layout {
+    /// Told by the header line
+    Auto,
+    /// UCI Online Retail: StockCode, Description, InvoiceDate, UnitPrice
+    OnlineRetail,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// CSV in the layout of UCI Online Retail, plain or gzipped
+    pub(crate) file: PathBuf,
+    /// A multiple of recorded time, such as 10x; without it as fast as answers come
+    #[arg(long)]
+    pub(crate) speed: Option<Speed>,
+    /// Address of an API; may be given several times, clients are dealt out to them (default: --url)
+    #[arg(long, value_name = "URL")]
+    pub(crate) api: Vec<String>,
+    /// Clients that send at the same time; a product stays with one
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) clients: u16,
+    /// Begin again at the end, until Ctrl-C
+    #[arg(long)]
+    pub(crate) repeat: bool,
+    /// Write rejected lines to this CSV file, with line number and reason
+    #[arg(long, value_name = "FILE")]
+    pub(crate) errors_to: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueueVerb {
+    /// Show where the accepted views are
+    Status {
+        /// Show it again every second, until Ctrl-C
+        #[arg(long)]
+        watch: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Compare every product
+    #[arg(long, conflicts_with = "sample")]
+    pub(crate) full: bool,
+    /// Compare so many products, spread over the catalogue
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) sample: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<CommandLine, clap::error::ErrorKind> {
+        CommandLine::try_parse_from(line.split(' ')).map_err(|fault| fault.kind())
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        CommandLine::quiet_command().debug_assert();
+        assert_eq!(telemetry::config::undeclared_variables(&CommandLine::command()), [""; 0]);
+    }
+
+    #[test]
+    fn flags_for_all_commands_may_stand_behind_the_verb() {
+        let line = parse("inventoryctl queue status --watch -o ndjson --url http://shop:1 --mysql-url mysql://a@b/c").unwrap();
+        assert_eq!((line.output, line.connection.url.as_str()), (Format::Ndjson, "http://shop:1"));
+        assert_eq!(line.connection.stores.mysql_url, "mysql://a@b/c");
+        assert!(matches!(line.command, Command::Queue(QueueVerb::Status { watch: true })));
+    }
+
+    #[test]
+    fn a_replay_may_name_several_apis() {
+        let line = parse("inventoryctl replay f.csv --api http://a:1 --api http://b:2 --speed 10x --clients 3 --repeat").unwrap();
+        let Command::Replay(args) = line.command else { panic!("{line:?}") };
+        assert_eq!(args.api, ["http://a:1", "http://b:2"]);
+        assert_eq!((args.speed, args.clients, args.repeat), (Some("10x".parse().unwrap()), 3, true));
+    }
+
+    #[test]
+    fn migrate_needs_no_verb() {
+        assert!(matches!(
+            parse("inventoryctl migrate").unwrap().command,
+            Command::Migrate { verb: None, .. }
+        ));
+        let status = parse("inventoryctl migrate status").unwrap().command;
+        assert!(matches!(
+            status,
+            Command::Migrate {
+                verb: Some(MigrateVerb::Status),
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_a_usage_error() {
+        for line in [
+            "replay f --speed fast",
+            "replay f --clients 0",
+            "product import f --format shopify",
+            "check --full --sample 3",
+            "nonsense",
+        ] {
+            assert!(parse(&format!("inventoryctl {line}")).is_err(), "{line}");
+        }
+        let missing = CommandLine::try_parse_from(["inventoryctl", "replay"]).unwrap_err();
+        assert_eq!(missing.exit_code(), 2);
+    }
+}

@@ -1,0 +1,184 @@
+//! One product as MySQL, Redis and the API tell it, side by side.
+//!
+//! Promises that only what can be wrong counts as a difference: Redis need not hold an entry,
+//! and views and availability, which live elsewhere, are not compared.
+
+use crate::output::Row;
+use serde::Serialize;
+use serde_json::Value;
+
+/// The fields that all three must agree on.
+const FIELDS: [&str; 8] = ["id", "sku", "name", "description", "active", "price", "version", "updated_at"];
+
+/// What one place says.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Side {
+    /// The cache has no entry, or someone is filling or writing it.
+    NotCached,
+    /// There is no such product.
+    Absent,
+    Product(Value),
+}
+
+/// A field that is told by three places; `None` where a place tells nothing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Line {
+    pub(crate) field: &'static str,
+    pub(crate) mysql: Option<Value>,
+    pub(crate) redis: Option<Value>,
+    pub(crate) api: Option<Value>,
+    pub(crate) differs: bool,
+}
+
+/// The three answers about one product.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Sides {
+    pub(crate) mysql: Side,
+    pub(crate) redis: Side,
+    pub(crate) api: Side,
+}
+
+impl Sides {
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        FIELDS.iter().map(|field| self.line(field)).collect()
+    }
+
+    pub(crate) fn differ(&self) -> bool {
+        self.lines().iter().any(|line| line.differs)
+    }
+
+    fn line(&self, field: &'static str) -> Line {
+        let told = [&self.mysql, &self.redis, &self.api].map(|side| side.field(field));
+        let mut said = told.iter().flatten();
+        let first = said.next();
+        let differs = said.any(|value| Some(value) != first);
+        let [mysql, redis, api] = told.map(Option::flatten);
+        Line {
+            field,
+            mysql,
+            redis,
+            api,
+            differs,
+        }
+    }
+
+    /// The differing fields in one line, for messages.
+    pub(crate) fn difference(&self) -> String {
+        let text = |line: &Line| {
+            let [field, mysql, redis, api, _] = line.columns();
+            format!("{field}: MySQL {mysql}, Redis {redis}, API {api}")
+        };
+        let lines = self.lines();
+        let lines: Vec<_> = lines.iter().filter(|line| line.differs).map(text).collect();
+        lines.join("; ")
+    }
+}
+
+impl Side {
+    /// None: says nothing. `Some(None)`: says that there is no such product.
+    fn field(&self, field: &str) -> Option<Option<Value>> {
+        match self {
+            Self::NotCached => None,
+            Self::Absent => Some(None),
+            Self::Product(product) => Some(Some(product.get(field).cloned().unwrap_or_default())),
+        }
+    }
+}
+
+impl Line {
+    fn columns(&self) -> [String; 5] {
+        let text = |value: &Option<Value>| value.as_ref().map_or("-".to_owned(), shown);
+        let differs = if self.differs { "differs" } else { "" };
+        [
+            self.field.to_owned(),
+            text(&self.mysql),
+            text(&self.redis),
+            text(&self.api),
+            differs.to_owned(),
+        ]
+    }
+}
+
+impl Row for Line {
+    const COLUMNS: &'static [&'static str] = &["field", "mysql", "redis", "api", "differs"];
+
+    fn cells(&self) -> Vec<String> {
+        self.columns().to_vec()
+    }
+}
+
+/// A value as people write it: text without quotes, money in one piece.
+pub(crate) fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "none".to_owned(),
+        Value::Object(money) if money.contains_key("amount") => {
+            let part = |name| money.get(name).and_then(Value::as_str).unwrap_or("?");
+            format!("{} {}", part("amount"), part("currency"))
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn product(amount: &str) -> Side {
+        Side::Product(json!({"id": 42, "sku": "85123A", "price": {"amount": amount, "currency": "GBP"}, "views": amount}))
+    }
+
+    #[test]
+    fn what_all_three_say_alike_is_no_difference() {
+        let alike = Sides {
+            mysql: product("2.55"),
+            redis: product("2.55"),
+            api: product("2.55"),
+        };
+        assert!(!alike.differ());
+        let not_cached = Sides {
+            redis: Side::NotCached,
+            ..alike.clone()
+        };
+        assert!(!not_cached.differ());
+        let gone = Sides {
+            mysql: Side::Absent,
+            redis: Side::Absent,
+            api: Side::Absent,
+        };
+        assert!(!gone.differ());
+    }
+
+    #[test]
+    fn a_stale_price_is_a_difference_of_that_field() {
+        let stale = Sides {
+            mysql: product("2.55"),
+            redis: product("2.10"),
+            api: product("2.10"),
+        };
+        let lines = stale.lines();
+        let differing: Vec<_> = lines.iter().filter(|line| line.differs).map(|line| line.field).collect();
+        assert_eq!(differing, ["price"]);
+        assert_eq!(stale.difference(), "price: MySQL 2.55 GBP, Redis 2.10 GBP, API 2.10 GBP");
+        assert_eq!(lines[5].cells(), ["price", "2.55 GBP", "2.10 GBP", "2.10 GBP", "differs"]);
+        assert_eq!(lines[3].cells(), ["description", "none", "none", "none", ""]);
+    }
+
+    #[test]
+    fn a_product_that_one_place_lacks_is_a_difference() {
+        let deleted = Sides {
+            mysql: Side::Absent,
+            redis: product("1.00"),
+            api: Side::Absent,
+        };
+        assert!(deleted.differ());
+        let unseen = Sides {
+            mysql: product("1.00"),
+            redis: Side::NotCached,
+            api: Side::Absent,
+        };
+        assert!(unseen.differ());
+        assert_eq!(unseen.lines()[0].cells(), ["id", "42", "-", "-", "differs"]);
+    }
+}

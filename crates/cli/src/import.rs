@@ -1,0 +1,284 @@
+//! `product import`: makes or updates the products of a file.
+//!
+//! Promises that running it again, after Ctrl-C or an outage too, ends in the same state.
+//! How a product is written is `catalog`'s; here only how many at a time.
+
+use crate::args::{ImportArgs, Layout};
+use crate::exit::{Exit, Failure};
+use crate::lines::{self, Records};
+use crate::online_retail::{self, Counts};
+use crate::output::{Output, Row};
+use crate::products::Products;
+use crate::progress::Progress;
+use crate::rejects::Rejects;
+use domain::{NewProduct, Sku};
+use futures_util::{StreamExt, stream};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+use telemetry::stop::Shutdown;
+
+/// Products that are written at the same time: enough to keep two cores of MySQL busy.
+pub(crate) const MAX_WRITES: usize = 16;
+
+/// What became of one product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Written {
+    Created,
+    Updated,
+    Unchanged,
+    /// Not written for a reason of its own; the others can be.
+    Refused(String),
+}
+
+/// So many refusals are told in words, all are counted.
+const MAX_TOLD: u64 = 10;
+
+/// What an import did, or would do.
+#[derive(Debug, Default, PartialEq, Serialize)]
+struct Report {
+    products: u64,
+    created: u64,
+    updated: u64,
+    unchanged: u64,
+    /// Products that cannot be written as they are.
+    refused: u64,
+    /// Products that were left when the import was interrupted or failed.
+    not_written: u64,
+    /// Lines behind the header.
+    lines: u64,
+    /// Lines that are no product lines, by reason.
+    skipped: BTreeMap<String, u64>,
+    /// Lines that could not be read, and faults of the header.
+    rejected: u64,
+    dry_run: bool,
+}
+
+impl Row for Report {
+    const COLUMNS: &'static [&'static str] = &[
+        "products",
+        "created",
+        "updated",
+        "unchanged",
+        "refused",
+        "not_written",
+        "lines",
+        "skipped",
+        "rejected",
+        "dry_run",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let skipped: Vec<_> = self.skipped.iter().map(|(reason, lines)| format!("{lines} {reason}")).collect();
+        let counts = [
+            self.products,
+            self.created,
+            self.updated,
+            self.unchanged,
+            self.refused,
+            self.not_written,
+            self.lines,
+        ];
+        let counts = counts.iter().map(ToString::to_string);
+        counts
+            .chain([skipped.join(", "), self.rejected.to_string(), self.dry_run.to_string()])
+            .collect()
+    }
+}
+
+/// Reads the file and writes its products with `write`.
+pub(crate) async fn run<F>(args: &ImportArgs, output: &Output, write: impl Fn(NewProduct) -> F) -> Result<Exit, Failure>
+where
+    F: Future<Output = Result<Written, Failure>>,
+{
+    let stop = Shutdown::on_signals().map_err(|fault| Failure::doing("listening for Ctrl-C", &fault))?;
+    let (products, counts) = read(args)?;
+    let mut report = Report {
+        products: products.len() as u64,
+        lines: counts.lines,
+        skipped: counts.skipped,
+        rejected: counts.rejected,
+        dry_run: args.dry_run,
+        ..Report::default()
+    };
+    let progress = Progress::start("products", Some(report.products));
+    let ended = write_all(products, &mut report, &progress, &stop, write).await;
+    progress.finish();
+    report.not_written = report.products - report.created - report.updated - report.unchanged - report.refused;
+    output.one(&report)?;
+    let again = "run it again: what is written already stays as it is";
+    match ended {
+        Err(failure) => Err(Failure::new(failure.exit, format!("{}; {again}", failure.message))),
+        Ok(()) if report.not_written > 0 => Err(Failure::new(Exit::Failure, format!("interrupted; {again}"))),
+        Ok(()) if report.rejected + report.refused > 0 => Ok(Exit::SomeFailed),
+        Ok(()) => Ok(Exit::Ok),
+    }
+}
+
+fn read(args: &ImportArgs) -> Result<(Vec<NewProduct>, Counts), Failure> {
+    let reading = |fault: &std::io::Error| Failure::doing(format!("reading {}", args.file.display()), fault);
+    if args.format == Layout::Auto {
+        recognise(&args.file)?;
+    }
+    let mut rejects = Rejects::of(&args.file, args.errors_to.as_deref())?;
+    let mut products = Products::default();
+    let counts = online_retail::read(&args.file, |line| products.add(line), |reject| rejects.add(reject));
+    let counts = counts.map_err(|fault| reading(&fault))?;
+    rejects.finish()?;
+    Ok((products.into_new_products(), counts))
+}
+
+fn recognise(path: &Path) -> Result<(), Failure> {
+    let header = lines::open(path).and_then(|input| Records::new(input).next());
+    let header = header.map_err(|fault| Failure::doing(format!("reading {}", path.display()), &fault))?;
+    match header.map(|header| header.fields) {
+        Some(Ok(fields)) if online_retail::recognises(&fields) => Ok(()),
+        _ => Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "{}: the first line is no header that is known; name the format with --format",
+                path.display()
+            ),
+        )),
+    }
+}
+
+/// Writes until done, asked to stop, or a write fails; writes that were begun are waited for.
+async fn write_all<F>(
+    products: Vec<NewProduct>,
+    report: &mut Report,
+    progress: &Progress,
+    stop: &Shutdown,
+    write: impl Fn(NewProduct) -> F,
+) -> Result<(), Failure>
+where
+    F: Future<Output = Result<Written, Failure>>,
+{
+    let failed = Shutdown::new();
+    let begun = stream::iter(products).take_while(|_| std::future::ready(!stop.is_requested() && !failed.is_requested()));
+    let named = begun.map(|product| {
+        let sku = product.sku.clone();
+        let write = write(product);
+        async move { (sku, write.await) }
+    });
+    let mut writes = named.buffer_unordered(MAX_WRITES);
+    let mut result = Ok(());
+    while let Some((sku, written)) = writes.next().await {
+        match written {
+            Ok(written) => report.count(&sku, written, progress),
+            Err(failure) => {
+                failed.request();
+                result = Err(failure);
+            }
+        }
+    }
+    result
+}
+
+impl Report {
+    fn count(&mut self, sku: &Sku, written: Written, progress: &Progress) {
+        match written {
+            Written::Created => self.created += 1,
+            Written::Updated => self.updated += 1,
+            Written::Unchanged => self.unchanged += 1,
+            Written::Refused(why) => {
+                self.refused += 1;
+                if self.refused <= MAX_TOLD {
+                    progress.say(&format!("product {sku}: {why}"));
+                }
+            }
+        }
+        progress.advance(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn products(count: usize) -> Vec<NewProduct> {
+        let product = |n| NewProduct {
+            sku: Sku::parse(&format!("{n:05}")).unwrap(),
+            name: "X".into(),
+            description: None,
+            active: true,
+            price: None,
+        };
+        (0..count).map(product).collect()
+    }
+
+    fn progress() -> std::sync::Arc<Progress> {
+        Progress::start("products", None)
+    }
+
+    #[tokio::test]
+    async fn all_are_written_and_no_more_than_the_limit_at_once() {
+        let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let write = async |product: NewProduct| {
+            most.fetch_max(running.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            running.fetch_sub(1, Ordering::Relaxed);
+            Ok(if product.sku.as_str() < "00010" {
+                Written::Created
+            } else {
+                Written::Unchanged
+            })
+        };
+        let mut report = Report::default();
+        write_all(products(100), &mut report, &progress(), &Shutdown::new(), write)
+            .await
+            .unwrap();
+        assert_eq!((report.created, report.unchanged), (10, 90));
+        assert_eq!(most.into_inner(), MAX_WRITES);
+    }
+
+    #[tokio::test]
+    async fn after_a_failure_nothing_new_is_begun_and_what_was_begun_is_waited_for() {
+        let write = async |product: NewProduct| {
+            tokio::task::yield_now().await;
+            match product.sku.as_str() {
+                "00003" => Err(Failure::new(Exit::Unreachable, "MySQL is away")),
+                _ => Ok(Written::Created),
+            }
+        };
+        let mut report = Report::default();
+        let failure = write_all(products(100), &mut report, &progress(), &Shutdown::new(), write)
+            .await
+            .unwrap_err();
+        assert_eq!(failure.exit, Exit::Unreachable);
+        assert!((3..=2 * MAX_WRITES as u64).contains(&report.created), "{report:?}");
+    }
+
+    #[tokio::test]
+    async fn ctrl_c_ends_it_between_two_products() {
+        let stop = Shutdown::new();
+        let write = async |_| {
+            stop.request();
+            Ok(Written::Created)
+        };
+        let mut report = Report::default();
+        write_all(products(100), &mut report, &progress(), &stop, write).await.unwrap();
+        assert!((1..=MAX_WRITES as u64).contains(&report.created), "{report:?}");
+    }
+
+    #[test]
+    fn the_report_has_the_fields_of_the_contract() {
+        let skipped = BTreeMap::from([("postage (POST)".to_owned(), 2), ("manual entry (M)".to_owned(), 1)]);
+        let report = Report {
+            products: 3,
+            created: 3,
+            lines: 9,
+            skipped,
+            rejected: 1,
+            ..Report::default()
+        };
+        assert_eq!(
+            serde_json::to_string(&report).unwrap(),
+            "{\"products\":3,\"created\":3,\"updated\":0,\"unchanged\":0,\"refused\":0,\"not_written\":0,\"lines\":9,\
+             \"skipped\":{\"manual entry (M)\":1,\"postage (POST)\":2},\"rejected\":1,\"dry_run\":false}"
+        );
+        assert_eq!(report.cells()[7], "1 manual entry (M), 2 postage (POST)");
+        assert_eq!(report.cells().len(), Report::COLUMNS.len());
+    }
+}

@@ -1,0 +1,96 @@
+//! `inventoryctl`, the operator's command line.
+//!
+//! Results go to stdout, everything else to stderr, and the exit code says how it ended.
+//! What it knows of the stores is in `stores.rs`, of the API in `api_client.rs`.
+
+mod api_client;
+mod args;
+mod check;
+mod compare;
+mod exit;
+mod import;
+mod lines;
+mod migrate;
+mod online_retail;
+mod output;
+mod product;
+mod products;
+mod progress;
+mod queue;
+mod rejects;
+mod replay;
+mod stores;
+
+use api_client::ApiClient;
+use args::{Command, CommandLine, Connection, MigrateVerb, ProductVerb, QueueVerb};
+use exit::{Exit, Failure};
+use output::Output;
+use replay::Apis;
+use std::process::ExitCode;
+use stores::Stores;
+use telemetry::config;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(exit) => exit.into(),
+        Err(Failure { exit: Exit::Ok, .. }) => ExitCode::SUCCESS,
+        Err(Failure { exit, message }) => {
+            eprintln!("inventoryctl: {message}");
+            exit.into()
+        }
+    }
+}
+
+async fn run() -> Result<Exit, Failure> {
+    let usage = |message| Failure::new(Exit::Usage, message);
+    config::refuse_unknown_variables(std::env::vars_os()).map_err(usage)?;
+    let line = CommandLine::read();
+    line.log.init().map_err(usage)?;
+    let (connection, output) = (line.connection, Output::new(line.output));
+    match line.command {
+        Command::Migrate { verb: None, shards } => migrate::run(&connection, shards, &output).await,
+        Command::Migrate {
+            verb: Some(MigrateVerb::Status),
+            ..
+        } => migrate::status(&connection, &output).await,
+        Command::Product(ProductVerb::Get { product, compare: false }) => product::get(&product, &api(&connection)?, &output).await,
+        Command::Product(ProductVerb::Get { product, compare: true }) => {
+            let api = api(&connection)?;
+            product::compare(&product, &Stores::connect(&connection).await?, &api, &output).await
+        }
+        Command::Product(ProductVerb::Import(args)) => {
+            let stores = Stores::connect(&connection).await?;
+            match args.dry_run {
+                true => import::run(&args, &output, |product| stores.would_import(product)).await,
+                false => import::run(&args, &output, |product| stores.import(product)).await,
+            }
+        }
+        Command::Replay(args) => {
+            let urls = if args.api.is_empty() {
+                vec![connection.url.clone()]
+            } else {
+                args.api.clone()
+            };
+            let apis = Apis {
+                urls,
+                token: token(&connection)?,
+            };
+            replay::run(&args, &apis, &output).await
+        }
+        Command::Queue(QueueVerb::Status { watch }) => queue::status(watch, &Stores::connect(&connection).await?, &output).await,
+        Command::Check(args) => {
+            let api = api(&connection)?;
+            check::run(&args, &Stores::connect(&connection).await?, &api, &output).await
+        }
+    }
+}
+
+fn api(connection: &Connection) -> Result<ApiClient, Failure> {
+    ApiClient::new(&connection.url, token(connection)?.as_deref())
+}
+
+fn token(connection: &Connection) -> Result<Option<String>, Failure> {
+    let token = config::read_secret(connection.token.as_deref(), connection.token_file.as_deref());
+    token.map_err(|fault| Failure::new(Exit::Usage, format!("INVENTORY_TOKEN: {fault}")))
+}

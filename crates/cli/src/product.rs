@@ -1,0 +1,140 @@
+//! `product get`: one product as the API answers it, or as all three places tell it.
+
+use crate::api_client::ApiClient;
+use crate::check;
+use crate::compare::{Side, shown};
+use crate::exit::{Exit, Failure};
+use crate::output::{Format, Output, Row};
+use crate::stores::Stores;
+use domain::{ProductId, Sku};
+use serde::Serialize;
+use serde_json::Value;
+
+/// How a product is named on the command line.
+#[derive(Debug, PartialEq)]
+enum Name {
+    Id(ProductId),
+    Sku(Sku),
+}
+
+impl Name {
+    /// `id:42` is an id, anything else a SKU: most SKUs are digits only.
+    fn parse(text: &str) -> Result<Self, Failure> {
+        let usage = |fault| Failure::new(Exit::Usage, format!("product {text:?} {fault}; write a SKU, or id:42"));
+        match text.strip_prefix("id:") {
+            Some(id) => ProductId::parse(id).map(Self::Id).map_err(usage),
+            None => Sku::parse(text).map(Self::Sku).map_err(usage),
+        }
+    }
+}
+
+pub(crate) async fn get(name: &str, api: &ApiClient, output: &Output) -> Result<Exit, Failure> {
+    let id = match Name::parse(name)? {
+        Name::Id(id) => id,
+        Name::Sku(sku) => {
+            let found = api.find_ids(std::slice::from_ref(&sku)).await?;
+            *found.get(&sku).ok_or_else(|| unknown(name))?
+        }
+    };
+    let body = api.product(id).await?;
+    match output.format() {
+        Format::Json | Format::Ndjson => output.text(&body)?,
+        Format::Table | Format::Csv => {
+            let product = serde_json::from_str(&body).map_err(|fault| Failure::doing("reading the API's answer", &fault))?;
+            output.one(&Shown(product))?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// MySQL decides what a SKU means here: the API is one of those that are compared.
+pub(crate) async fn compare(name: &str, stores: &Stores, api: &ApiClient, output: &Output) -> Result<Exit, Failure> {
+    let id = match Name::parse(name)? {
+        Name::Id(id) => id,
+        Name::Sku(sku) => stores.id_of(&sku).await?.ok_or_else(|| unknown(name))?,
+    };
+    let sides = check::settled(stores, api, &[id]).await?;
+    let (_, sides) = sides.first().ok_or_else(|| unknown(name))?;
+    output.rows(&sides.lines())?;
+    if sides.redis == Side::NotCached {
+        eprintln!("Redis has no entry of this product, or one that is being written");
+    }
+    match sides {
+        sides if sides.differ() => Ok(Exit::Conflict),
+        sides if sides.mysql == Side::Absent => Err(unknown(name)),
+        _ => Ok(Exit::Ok),
+    }
+}
+
+fn unknown(name: &str) -> Failure {
+    Failure::new(
+        Exit::NotFound,
+        format!("there is no product {name} (a SKU is case-sensitive; id:42 names an id)"),
+    )
+}
+
+/// A product of the API for people.
+#[derive(Serialize)]
+struct Shown(Value);
+
+impl Row for Shown {
+    const COLUMNS: &'static [&'static str] = &[
+        "id",
+        "sku",
+        "name",
+        "description",
+        "active",
+        "price",
+        "available",
+        "views",
+        "version",
+        "updated_at",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let field = |name: &&str| match *name {
+            "available" => shown(&self.0["availability"]["available"]),
+            name => shown(&self.0[name]),
+        };
+        Self::COLUMNS.iter().map(field).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_a_sku_and_an_id_is_named_as_one() {
+        assert_eq!(Name::parse("22386").unwrap(), Name::Sku(Sku::parse("22386").unwrap()));
+        assert_eq!(Name::parse("id:42").unwrap(), Name::Id(ProductId::new(42).unwrap()));
+        for text in ["", "id:", "id:0", "id:x", " 1"] {
+            assert_eq!(Name::parse(text).unwrap_err().exit, Exit::Usage, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_product_is_shown_with_its_money_and_stock_in_words() {
+        let product = serde_json::json!({
+            "id": 42, "sku": "85123A", "name": "HEART", "description": null, "active": true,
+            "price": {"amount": "2.55", "currency": "GBP"}, "availability": null, "views": 10342, "version": 7,
+            "updated_at": "2011-01-04T10:00:00.000000Z",
+        });
+        let cells = Shown(product).cells();
+        assert_eq!(
+            cells,
+            [
+                "42",
+                "85123A",
+                "HEART",
+                "none",
+                "true",
+                "2.55 GBP",
+                "none",
+                "10342",
+                "7",
+                "2011-01-04T10:00:00.000000Z"
+            ]
+        );
+    }
+}

@@ -1,0 +1,291 @@
+//! MySQL and Redis as the commands here need them: the one file that knows `storage` and `catalog`.
+//!
+//! Promises that a store that is away or wrong is said at once, with its cure; nothing waits for long.
+
+use crate::args::Connection;
+use crate::compare::Side;
+use crate::exit::{Exit, Failure};
+use crate::import::Written;
+use crate::queue::Status;
+use catalog::{Catalog, Imported, Metrics};
+use domain::{NewProduct, ProductId, Shards, Sku};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use storage::mysql::migrations::{self, Migration, Refusal};
+use storage::mysql::products::{self, ProductRow};
+use storage::redis::Link;
+use storage::redis::product_cache::{Cached, Entry};
+use storage::{Kind, MySql, Redis, status};
+use telemetry::metrics::Registry;
+use telemetry::metrics::{CacheMetrics, PriceMetrics, StoreMetrics};
+
+/// A Redis that is there answers within milliseconds.
+const REDIS_WAIT: Duration = Duration::from_secs(2);
+
+/// Tries of one product while a store is away or busy; with the waits about seven seconds, a restart of either store.
+const WRITE_TRIES: u32 = 8;
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// Products read by one statement.
+const PAGE: u32 = 1000;
+
+/// Both stores of a migrated deployment.
+pub(crate) struct Stores {
+    mysql: MySql,
+    redis: Redis,
+    catalog: Catalog,
+}
+
+impl Stores {
+    /// # Errors
+    /// A store is away, not migrated, or refuses us.
+    pub(crate) async fn connect(connection: &Connection) -> Result<Self, Failure> {
+        let registry = Registry::new("inventoryctl");
+        let metrics = Arc::new(StoreMetrics::new(&registry));
+        let mysql = mysql(connection, &metrics)?;
+        let deployment = migrations::reach(&mysql).await.map_err(|refusal| match refusal {
+            Refusal::Settings(message) => Failure::new(Exit::Failure, message),
+            Refusal::Store(error) => error.into(),
+        })?;
+        let redis = Redis::new(&connection.stores, &deployment, &metrics).map_err(usage)?;
+        for node in redis.nodes() {
+            match node.wait(REDIS_WAIT).await {
+                Link::Up(_) => {}
+                Link::Away { why } => {
+                    return Err(Failure::new(
+                        Exit::Unreachable,
+                        format!("Redis: {why} (--redis-url, INVENTORY_REDIS_URL)"),
+                    ));
+                }
+                Link::Refused { why } => return Err(Failure::new(Exit::Failure, why)),
+            }
+        }
+        let metrics = Metrics {
+            cache: Arc::new(CacheMetrics::new(&registry)),
+            prices: Arc::new(PriceMetrics::new(&registry)),
+        };
+        let catalog = Catalog::new(mysql.clone(), redis.clone(), metrics);
+        Ok(Self { mysql, redis, catalog })
+    }
+
+    /// Writes one product by the full protocol of `catalog`; again while a store is away, as an equal product changes nothing.
+    pub(crate) async fn import(&self, product: NewProduct) -> Result<Written, Failure> {
+        let mut wait = FIRST_WAIT;
+        for _ in 1..WRITE_TRIES {
+            match self.catalog.import(product.clone()).await {
+                Err(catalog::Error::Unavailable(_) | catalog::Error::Unknown(_)) => {
+                    tokio::time::sleep(wait).await;
+                    wait = (2 * wait).min(LONGEST_WAIT);
+                }
+                result => return written(&product, result),
+            }
+        }
+        written(&product, self.catalog.import(product.clone()).await)
+    }
+
+    /// What [`Self::import`] would do.
+    pub(crate) async fn would_import(&self, product: NewProduct) -> Result<Written, Failure> {
+        let Some(id) = self.id_of(&product.sku).await? else {
+            return Ok(Written::Created);
+        };
+        let rows = products::find(&self.mysql, &[id]).await?;
+        let same = |row: &ProductRow| row.product.name == product.name && (product.price.is_none() || row.product.price == product.price);
+        Ok(if rows.iter().any(same) {
+            Written::Unchanged
+        } else {
+            Written::Updated
+        })
+    }
+
+    pub(crate) async fn id_of(&self, sku: &Sku) -> Result<Option<ProductId>, Failure> {
+        let ids = products::ids_of(&self.mysql, std::slice::from_ref(sku)).await?;
+        Ok(ids.get(sku).copied())
+    }
+
+    /// The ids of all products, or of `limit` at most, spread over the catalogue.
+    pub(crate) async fn product_ids(&self, limit: Option<usize>) -> Result<Vec<ProductId>, Failure> {
+        let mut ids = Vec::new();
+        loop {
+            let after = ids.last().copied().map_or(0, ProductId::get);
+            let page = products::page(&self.mysql, after, PAGE).await?;
+            ids.extend(page.iter().map(|product| product.id));
+            if page.len() < PAGE as usize {
+                return Ok(spread(ids, limit));
+            }
+        }
+    }
+
+    /// Rows of products that are not deleted, in the form in which they are cached and answered.
+    pub(crate) async fn rows(&self, ids: &[ProductId]) -> Result<HashMap<ProductId, Value>, Failure> {
+        let rows = products::find(&self.mysql, ids).await?;
+        let pair = |row: ProductRow| Ok((row.product.id, serde_json::to_value(&row.product)?));
+        let rows: serde_json::Result<_> = rows.into_iter().filter(|row| !row.deleted).map(pair).collect();
+        rows.map_err(|fault| Failure::doing("a product as JSON", &fault))
+    }
+
+    /// What the cache holds of each product, in the order of the ids.
+    pub(crate) async fn cached(&self, ids: &[ProductId]) -> Result<Vec<Side>, Failure> {
+        // A Redis that is away would read as an empty cache.
+        self.redis.cache.session()?;
+        self.redis.read(ids).await.into_iter().map(|read| side(read.entry)).collect()
+    }
+
+    pub(crate) async fn queue_status(&self) -> Result<Status, Failure> {
+        let (account, depth) = status::account(&self.mysql, &self.redis).await?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Status {
+            accepted: account.accepted,
+            persisted: account.persisted,
+            pending: account.pending,
+            dead: account.dead,
+            lost: account.lost,
+            twice: account.twice(),
+            depth: depth.entries,
+            in_flight: depth.in_flight,
+            oldest_age_seconds: depth.oldest_age_seconds(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)),
+        })
+    }
+}
+
+/// Applies the missing migrations and names them.
+pub(crate) async fn migrate(connection: &Connection, shards: Shards) -> Result<Vec<String>, Failure> {
+    Ok(migrations::migrate(&migrating(connection)?, shards).await?)
+}
+
+pub(crate) async fn migrations(connection: &Connection) -> Result<Vec<Migration>, Failure> {
+    Ok(migrations::status(&migrating(connection)?).await?)
+}
+
+/// MySQL alone: a migration needs no Redis.
+fn migrating(connection: &Connection) -> Result<MySql, Failure> {
+    mysql(connection, &Arc::new(StoreMetrics::new(&Registry::new("inventoryctl"))))
+}
+
+fn mysql(connection: &Connection, metrics: &Arc<StoreMetrics>) -> Result<MySql, Failure> {
+    let stores = &connection.stores;
+    let url = stores.mysql_url().map_err(usage)?;
+    MySql::new(&url, stores.mysql_connections, Arc::clone(metrics)).map_err(usage)
+}
+
+fn usage(message: String) -> Failure {
+    Failure::new(Exit::Usage, message)
+}
+
+fn written(product: &NewProduct, result: Result<Imported, catalog::Error>) -> Result<Written, Failure> {
+    match result {
+        Ok(Imported::Created(_)) => Ok(Written::Created),
+        Ok(Imported::Updated(_)) => Ok(Written::Updated),
+        Ok(Imported::Unchanged(_)) => Ok(Written::Unchanged),
+        Err(catalog::Error::DuplicateSku(_)) => Ok(Written::Refused("the SKU belongs to a deleted product".to_owned())),
+        Err(catalog::Error::NotFound) => Ok(Written::Refused("the product was deleted meanwhile".to_owned())),
+        Err(catalog::Error::Internal(error)) if error.kind() == Kind::Corrupt => Ok(Written::Refused(error.to_string())),
+        Err(catalog::Error::Unavailable(error) | catalog::Error::Unknown(error) | catalog::Error::Internal(error)) => {
+            let failure = Failure::from(error);
+            Err(Failure::new(failure.exit, format!("product {}: {}", product.sku, failure.message)))
+        }
+    }
+}
+
+fn side(entry: Entry) -> Result<Side, Failure> {
+    let json = match entry {
+        Entry::Busy | Entry::Absent => return Ok(Side::NotCached),
+        Entry::Data(Cached { json: None, .. }) => return Ok(Side::Absent),
+        Entry::Data(Cached { json: Some(json), .. }) => json,
+    };
+    let product = serde_json::from_slice(&json).map_err(|fault| Failure::doing("a product entry in Redis", &fault))?;
+    Ok(Side::Product(product))
+}
+
+/// Every n-th, so that old and new products are among them.
+fn spread(ids: Vec<ProductId>, limit: Option<usize>) -> Vec<ProductId> {
+    let limit = limit.unwrap_or(ids.len()).max(1);
+    let step = ids.len().div_ceil(limit).max(1);
+    ids.into_iter().step_by(step).collect()
+}
+
+/// MySQL's numbers for: access denied, to a database, to a table, to an operation.
+const DENIED: [&str; 4] = ["(1045)", "(1044)", "(1142)", "(1227)"];
+
+impl From<storage::Error> for Failure {
+    fn from(error: storage::Error) -> Self {
+        let message = error.to_string();
+        let exit = match error.kind() {
+            Kind::Unavailable | Kind::Full | Kind::Unknown => Exit::Unreachable,
+            Kind::Conflict => Exit::Conflict,
+            Kind::Bug if DENIED.iter().any(|number| message.contains(number)) => Exit::NotAllowed,
+            Kind::Corrupt | Kind::Bug => Exit::Failure,
+        };
+        Self::new(exit, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_of_a_store_becomes_the_exit_code_of_the_contract() {
+        let exit = |kind, message: &str| Failure::from(storage::Error::new(kind, message)).exit;
+        assert_eq!(exit(Kind::Unavailable, "away"), Exit::Unreachable);
+        assert_eq!(exit(Kind::Conflict, "busy"), Exit::Conflict);
+        assert_eq!(
+            exit(Kind::Bug, "MySQL: ERROR 42000 (1142): INSERT command denied"),
+            Exit::NotAllowed
+        );
+        assert_eq!(exit(Kind::Bug, "MySQL: ERROR 42S22 (1054): unknown column"), Exit::Failure);
+    }
+
+    #[test]
+    fn one_refused_product_does_not_stop_an_import() {
+        let product = NewProduct {
+            sku: Sku::parse("10000").unwrap(),
+            name: "A".into(),
+            description: None,
+            active: true,
+            price: None,
+        };
+        let deleted = written(&product, Err(catalog::Error::DuplicateSku(product.sku.clone())));
+        assert!(matches!(deleted, Ok(Written::Refused(_))));
+        let data = storage::Error::new(Kind::Corrupt, "data too long");
+        assert!(matches!(
+            written(&product, Err(catalog::Error::Internal(data))),
+            Ok(Written::Refused(_))
+        ));
+        let away = storage::Error::new(Kind::Unavailable, "MySQL: connection refused");
+        let failure = written(&product, Err(catalog::Error::Unavailable(away))).unwrap_err();
+        assert_eq!(
+            (failure.exit, failure.message.as_str()),
+            (Exit::Unreachable, "product 10000: MySQL: connection refused")
+        );
+    }
+
+    #[test]
+    fn an_entry_of_the_cache_is_a_product_or_its_absence_or_nothing() {
+        let data = |json: Option<&[u8]>| {
+            Entry::Data(Cached {
+                version: 1,
+                json: json.map(Into::into),
+            })
+        };
+        assert_eq!(side(Entry::Busy).unwrap(), Side::NotCached);
+        assert_eq!(side(data(None)).unwrap(), Side::Absent);
+        assert_eq!(
+            side(data(Some(b"{\"id\":1}"))).unwrap(),
+            Side::Product(serde_json::json!({"id": 1}))
+        );
+        assert!(side(data(Some(b"{"))).is_err());
+    }
+
+    #[test]
+    fn a_sample_is_spread_and_never_larger_than_asked() {
+        let ids = |count: u64| (1..=count).filter_map(|id| ProductId::new(id).ok()).collect::<Vec<_>>();
+        let picked = |count, limit| spread(ids(count), limit).into_iter().map(ProductId::get).collect::<Vec<_>>();
+        assert_eq!(picked(5, None), [1, 2, 3, 4, 5]);
+        assert_eq!(picked(10, Some(3)), [1, 5, 9]);
+        assert_eq!(picked(3, Some(100)), [1, 2, 3]);
+        assert_eq!(picked(0, Some(1)), [0; 0]);
+    }
+}

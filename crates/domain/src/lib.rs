@@ -1,0 +1,11 @@
+//! What a product, a price and a view are: types, parsing, arithmetic.
+//!
+//! Promises that a value of one of these types is valid. Does no I/O, knows no
+//! database and no clock; `serde` only where a value is both cached and answered.
+
+pub mod money;
+pub mod product;
+pub mod view;
+
+pub use money::{Currency, Money};
+pub use product::{NewProduct, Product, ProductId, Shards, Sku};

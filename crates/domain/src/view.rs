@@ -1,0 +1,446 @@
+//! Views on their way from the API through Redis into MySQL: the text of a record, and the tally of a batch.
+//!
+//! A record is `1 <writer> <seq> <accepted> <run8> <at_ms> <id> <n> [<id> <n> …]`, fields apart by one space:
+//!
+//! | field | meaning |
+//! |---|---|
+//! | `1` | format of the record |
+//! | writer | UUID of the API process that pushed it, 32 hex digits |
+//! | seq | number of the push in its shard, from 1, rising by one |
+//! | accepted | the writer's views in this shard that Redis stored, this record included |
+//! | run8 | first 8 characters of Redis's `run_id` when the record was first sent |
+//! | `at_ms` | the API's clock at the first sending, milliseconds since 1970 UTC |
+//! | id n | a product, each at most once, and how many views it got |
+//!
+//! Text and not JSON: Redis's `cjson` writes ids above 10^14 with 14 digits. What makes a view count once
+//! is (writer, seq) against the watermark in MySQL; nothing here depends on how records were batched.
+
+use crate::ProductId;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use uuid::Uuid;
+
+/// Most views of one product in one pushed record; a push ends before a pair would pass it.
+pub const MAX_VIEWS_PER_PAIR: u64 = 1_000_000;
+
+/// First character of every record; a later layout takes another digit.
+pub const RECORD_FORMAT: &str = "1";
+
+const MILLIS_PER_HOUR: u64 = 3_600_000;
+
+/// One process that pushes views; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Writer(Uuid);
+
+impl Writer {
+    #[must_use]
+    pub fn new(id: Uuid) -> Self {
+        Self(id)
+    }
+
+    /// Parses 32 hexadecimal digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() == 32 {
+            Uuid::try_parse(text).ok().map(Self)
+        } else {
+            None
+        }
+    }
+}
+
+impl std::fmt::Display for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.simple().fmt(f)
+    }
+}
+
+/// What one push carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub writer: Writer,
+    pub seq: u64,
+    pub accepted: u64,
+    pub run8: String,
+    pub at_ms: u64,
+    /// (product id, views) as they were sent; not yet checked.
+    pub counts: Vec<(u64, u64)>,
+}
+
+impl Record {
+    /// The fields after the format, as the push script takes them and writes them.
+    #[must_use]
+    pub fn fields(&self) -> Vec<String> {
+        let header = [
+            self.writer.to_string(),
+            self.seq.to_string(),
+            self.accepted.to_string(),
+            self.run8.clone(),
+            self.at_ms.to_string(),
+        ];
+        let counts = self.counts.iter().flat_map(|(id, views)| [id.to_string(), views.to_string()]);
+        header.into_iter().chain(counts).collect()
+    }
+
+    /// # Errors
+    /// Text that is not a record of this format; says what is wrong with it.
+    pub fn parse(text: &[u8]) -> Result<Self, &'static str> {
+        let text = std::str::from_utf8(text).map_err(|_| "is not UTF-8")?;
+        let mut fields = text.split(' ');
+        if fields.next() != Some(RECORD_FORMAT) {
+            return Err("does not begin with a known format");
+        }
+        let writer = fields.next().and_then(Writer::parse).ok_or("has no writer")?;
+        let seq = fields
+            .next()
+            .and_then(number)
+            .filter(|seq| *seq > 0)
+            .ok_or("has no sequence number")?;
+        let accepted = fields.next().and_then(number).ok_or("has no running total")?;
+        let run8 = fields.next().filter(|run| !run.is_empty()).ok_or("has no run id")?.to_owned();
+        let at_ms = fields.next().and_then(number).ok_or("has no time")?;
+        let mut counts = Vec::new();
+        while let Some(id) = fields.next() {
+            let id = number(id).ok_or("has a product id that is no number")?;
+            let views = fields.next().and_then(number).ok_or("has a product without a count")?;
+            counts.push((id, views));
+        }
+        if counts.is_empty() {
+            return Err("counts nothing");
+        }
+        Ok(Self {
+            writer,
+            seq,
+            accepted,
+            run8,
+            at_ms,
+            counts,
+        })
+    }
+
+    /// Sum of all counts, also of those that will be set aside.
+    #[must_use]
+    pub fn views(&self) -> u64 {
+        self.counts.iter().fold(0, |sum, (_, views)| sum.saturating_add(*views))
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if plain { text.parse().ok() } else { None }
+}
+
+/// A writer's watermark in one shard: all records up to `seq` are in MySQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mark {
+    pub seq: u64,
+    /// Running total carried by the record `seq`.
+    pub accepted: u64,
+    /// Views of this writer that were applied or set aside; short of `accepted` by what was lost.
+    pub arrived: u64,
+}
+
+/// Why something was not added to its product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// Text that is not a record.
+    Unparsable,
+    /// A count of 0 or above [`MAX_VIEWS_PER_PAIR`], or an id no product can have.
+    OutOfRange,
+    /// No such product in MySQL.
+    UnknownProduct,
+}
+
+impl Reason {
+    pub const ALL: [Self; 3] = [Self::Unparsable, Self::OutOfRange, Self::UnknownProduct];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unparsable => "unparsable",
+            Self::OutOfRange => "out_of_range",
+            Self::UnknownProduct => "unknown_product",
+        }
+    }
+}
+
+/// Views, or text, that a batch sets aside as a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SetAside {
+    Views {
+        product_id: u64,
+        hour: u64,
+        views: u64,
+        reason: Reason,
+    },
+    /// Keyed by its place in the batch, having no writer and sequence of its own.
+    Text { position: usize, text: Vec<u8>, why: &'static str },
+}
+
+/// What a batch adds to MySQL: sums per product and hour, new watermarks, dead letters.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// (product id, hours since 1970 UTC) → views.
+    pub hours: BTreeMap<(u64, u64), u64>,
+    pub marks: BTreeMap<Writer, Mark>,
+    pub set_aside: Vec<SetAside>,
+    /// Records above their watermark, and text.
+    pub counted_records: usize,
+    /// Records at or below their watermark: already in MySQL.
+    pub dropped_records: usize,
+    /// Time of the oldest counted record, milliseconds since 1970 UTC.
+    pub oldest_at_ms: Option<u64>,
+}
+
+impl Tally {
+    /// Adds up the records that stand above the watermarks, in the order of the queue.
+    #[must_use]
+    pub fn new(records: &[Result<Record, (usize, Vec<u8>, &'static str)>], marks: &HashMap<Writer, Mark>) -> Self {
+        let mut tally = Self::default();
+        for record in records {
+            match record {
+                Ok(record) => tally.add(record, marks),
+                Err((position, text, why)) => {
+                    tally.counted_records += 1;
+                    tally.set_aside.push(SetAside::Text {
+                        position: *position,
+                        text: text.clone(),
+                        why,
+                    });
+                }
+            }
+        }
+        tally
+    }
+
+    fn add(&mut self, record: &Record, marks: &HashMap<Writer, Mark>) {
+        let before = self
+            .marks
+            .get(&record.writer)
+            .or_else(|| marks.get(&record.writer))
+            .copied()
+            .unwrap_or_default();
+        if record.seq <= before.seq {
+            self.dropped_records += 1;
+            return;
+        }
+        self.counted_records += 1;
+        self.oldest_at_ms = Some(self.oldest_at_ms.map_or(record.at_ms, |oldest| oldest.min(record.at_ms)));
+        let arrived = before.arrived.saturating_add(record.views());
+        self.marks.insert(
+            record.writer,
+            Mark {
+                seq: record.seq,
+                accepted: record.accepted,
+                arrived,
+            },
+        );
+        let hour = record.at_ms / MILLIS_PER_HOUR;
+        for &(product_id, views) in &record.counts {
+            if ProductId::new(product_id).is_ok() && (1..=MAX_VIEWS_PER_PAIR).contains(&views) {
+                let sum = self.hours.entry((product_id, hour)).or_default();
+                *sum = sum.saturating_add(views);
+            } else {
+                self.set_aside.push(SetAside::Views {
+                    product_id,
+                    hour,
+                    views,
+                    reason: Reason::OutOfRange,
+                });
+            }
+        }
+    }
+
+    /// The products that the tally would add to, ascending.
+    #[must_use]
+    pub fn product_ids(&self) -> BTreeSet<u64> {
+        self.hours.keys().map(|(id, _)| *id).collect()
+    }
+
+    /// Sets aside what belongs to products that are not in `known`.
+    pub fn set_aside_unknown(&mut self, known: &BTreeSet<u64>) {
+        let Self { hours, set_aside, .. } = self;
+        hours.retain(|&(product_id, hour), views| {
+            let keep = known.contains(&product_id);
+            if !keep {
+                set_aside.push(SetAside::Views {
+                    product_id,
+                    hour,
+                    views: *views,
+                    reason: Reason::UnknownProduct,
+                });
+            }
+            keep
+        });
+    }
+
+    /// Sums per product over all hours, ascending by id: the order in which rows are locked.
+    #[must_use]
+    pub fn products(&self) -> BTreeMap<u64, u64> {
+        let mut sums = BTreeMap::<u64, u64>::new();
+        for (&(id, _), &views) in &self.hours {
+            let sum = sums.entry(id).or_default();
+            *sum = sum.saturating_add(views);
+        }
+        sums
+    }
+
+    /// Views that go to products.
+    #[must_use]
+    pub fn persisted(&self) -> u64 {
+        self.hours.values().fold(0, |sum, views| sum.saturating_add(*views))
+    }
+
+    /// Views that were set aside; text counts as none.
+    #[must_use]
+    pub fn dead(&self) -> u64 {
+        self.set_aside.iter().fold(0, |sum, letter| match letter {
+            SetAside::Views { views, .. } => sum.saturating_add(*views),
+            SetAside::Text { .. } => sum,
+        })
+    }
+
+    /// Whether every record was above its watermark and none of it was set aside. Only then may
+    /// cached totals be raised by the batch's sums instead of being dropped.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.dropped_records == 0 && self.set_aside.is_empty()
+    }
+}
+
+/// Parses what a claim returned, keeping the place of what does not parse.
+#[must_use]
+pub fn parse_records(records: Vec<Vec<u8>>) -> Vec<Result<Record, (usize, Vec<u8>, &'static str)>> {
+    let parse = |(position, text): (usize, Vec<u8>)| Record::parse(&text).map_err(|why| (position, text, why));
+    records.into_iter().enumerate().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn writer(n: u128) -> Writer {
+        Writer::new(Uuid::from_u128(n))
+    }
+
+    fn record(writer_number: u128, seq: u64, counts: &[(u64, u64)]) -> Record {
+        let at_ms = 3_600_000 * 5 + seq;
+        Record {
+            writer: writer(writer_number),
+            seq,
+            accepted: seq,
+            run8: "0a1b2c3d".into(),
+            at_ms,
+            counts: counts.to_vec(),
+        }
+    }
+
+    fn text(record: &Record) -> Vec<u8> {
+        format!("{RECORD_FORMAT} {}", record.fields().join(" ")).into_bytes()
+    }
+
+    #[test]
+    fn a_record_at_or_below_its_watermark_adds_nothing() {
+        let marks = HashMap::from([(
+            writer(1),
+            Mark {
+                seq: 2,
+                accepted: 2,
+                arrived: 2,
+            },
+        )]);
+        let records = parse_records(vec![
+            text(&record(1, 2, &[(7, 1)])),
+            text(&record(1, 3, &[(7, 4)])),
+            text(&record(1, 3, &[(7, 4)])),
+        ]);
+        let tally = Tally::new(&records, &marks);
+        assert_eq!(tally.products(), BTreeMap::from([(7, 4)]));
+        assert_eq!((tally.counted_records, tally.dropped_records), (1, 2));
+        assert_eq!(
+            tally.marks[&writer(1)],
+            Mark {
+                seq: 3,
+                accepted: 3,
+                arrived: 6
+            }
+        );
+        assert!(!tally.is_exact());
+    }
+
+    #[test]
+    fn what_cannot_be_counted_is_set_aside_and_the_rest_counts() {
+        let records = parse_records(vec![
+            b"rubbish".to_vec(),
+            text(&record(1, 1, &[(7, 0), (8, 3), (0, 2), (9, MAX_VIEWS_PER_PAIR + 1)])),
+            b"1 \xff".to_vec(),
+        ]);
+        let mut tally = Tally::new(&records, &HashMap::new());
+        tally.set_aside_unknown(&BTreeSet::new());
+        assert_eq!(tally.set_aside.len(), 6);
+        assert_eq!(tally.persisted(), 0);
+        assert_eq!(tally.dead(), 3 + 2 + MAX_VIEWS_PER_PAIR + 1);
+        assert!(matches!(&tally.set_aside[0], SetAside::Text { position: 0, .. }));
+    }
+
+    #[test]
+    fn text_that_is_no_record_says_what_is_wrong() {
+        let good = String::from_utf8(text(&record(1, 1, &[(7, 1)]))).unwrap();
+        assert!(Record::parse(good.as_bytes()).is_ok());
+        for bad in [
+            "",
+            "2 x",
+            "1",
+            &good[..good.len() - 2],
+            &format!("{good} 8"),
+            &format!("{good} 8 -1"),
+            &good.replace(" 7 ", " 07x "),
+            &format!(" {good}"),
+        ] {
+            assert!(Record::parse(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_reads_back_as_it_was_written(seq in 1u64.., accepted: u64, at_ms: u64, counts in prop::collection::vec((0u64.., 0u64..), 1..50)) {
+            let record = Record { writer: writer(9), seq, accepted, run8: "abcdef01".into(), at_ms, counts };
+            prop_assert_eq!(Record::parse(&text(&record)), Ok(record));
+        }
+
+        #[test]
+        fn no_bytes_make_the_parser_panic(bytes: Vec<u8>) {
+            let _ = Record::parse(&bytes);
+        }
+
+        #[test]
+        fn however_records_are_cut_into_batches_and_repeated_each_counts_once(
+            counts in prop::collection::vec((0u128..3, 1u64..5, 1u64..10), 1..60), cuts in prop::collection::vec(0usize..60, 0..8), repeat in 0usize..60,
+        ) {
+            let mut last = HashMap::<u128, u64>::new();
+            let records: Vec<_> = counts.iter().map(|&(who, id, views)| {
+                let seq = last.entry(who).or_default();
+                *seq += 1;
+                Ok(record(who, *seq, &[(id, views)]))
+            }).collect();
+            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(records.len())).chain([0, records.len()]).collect();
+            cuts.sort_unstable();
+            let mut marks = HashMap::new();
+            let mut sums = BTreeMap::<u64, u64>::new();
+            for pair in cuts.windows(2) {
+                // A batch may be offered again together with records that were applied before it.
+                let from = pair[0].saturating_sub(repeat);
+                let tally = Tally::new(&records[from..pair[1]], &marks);
+                marks.extend(tally.marks.clone());
+                for (id, views) in tally.products() {
+                    *sums.entry(id).or_default() += views;
+                }
+            }
+            let mut expected = BTreeMap::<u64, u64>::new();
+            for (_, id, views) in counts {
+                *expected.entry(id).or_default() += views;
+            }
+            prop_assert_eq!(sums, expected);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Schema: applying it, and learning at start what the database is.
+
+use super::{Deployment, Flavor, MySql, take};
+use crate::{Error, Kind};
+use domain::Shards;
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use std::time::Duration;
+use telemetry::metrics::MysqlOp;
+
+mod embedded {
+    refinery::embed_migrations!("../../migrations");
+}
+
+/// How long one migrating process waits for another.
+const LOCK_WAIT_SECONDS: u32 = 30;
+
+/// All migrations together; DDL on large tables takes its time.
+const MIGRATE_LIMIT: Duration = Duration::from_secs(3600);
+
+/// Oldest servers with what is used here: NOWAIT and SKIP LOCKED, `JSON_TABLE`, CHECK.
+const OLDEST_MARIADB: (u32, u32) = (10, 6);
+const OLDEST_MYSQL: (u32, u32) = (8, 0);
+
+/// One migration, and when it was applied if it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migration {
+    pub version: u32,
+    pub name: String,
+    pub applied_on: Option<String>,
+}
+
+/// Why a process must not start; waiting does not mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("{0}")]
+    Settings(String),
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+/// Applies what is missing, makes the deployment id and the shards if there are none, and returns the
+/// names of what was applied. Any number of processes may call it at the same time.
+///
+/// # Errors
+/// The server is away, lacks a privilege, or holds migrations that differ from ours.
+pub async fn migrate(mysql: &MySql, shards: Shards) -> Result<Vec<String>, Error> {
+    let this = mysql.clone();
+    mysql
+        .detached(MysqlOp::Migrate, Kind::Unknown, MIGRATE_LIMIT, async move {
+            migrate_locked(&this, shards).await
+        })
+        .await
+}
+
+async fn migrate_locked(mysql: &MySql, shards: Shards) -> Result<Vec<String>, Error> {
+    let mut lock = mysql.own_connection().await?;
+    let driver = |error: mysql_async::Error| super::of_driver(&error);
+    // The holder of a named lock must outlive the server's patience with idle connections.
+    lock.query_drop("SET SESSION wait_timeout = 28800").await.map_err(driver)?;
+    let name = format!("{}:migrate", mysql.database());
+    let got: Option<u8> = lock
+        .exec_first("SELECT GET_LOCK(?, ?)", (&name, LOCK_WAIT_SECONDS))
+        .await
+        .map_err(driver)?
+        .flatten();
+    if got != Some(1) {
+        return Err(Error::new(
+            Kind::Conflict,
+            "another process is migrating; wait for it and run `inventoryctl migrate status`",
+        ));
+    }
+    let mut pool = mysql.pool().clone();
+    let report = embedded::migrations::runner().run_async(&mut pool).await;
+    let report = report.map_err(|error| Error::new(Kind::Bug, format!("migration failed: {error}")))?;
+    seed(&mut lock, shards).await.map_err(driver)?;
+    // The lock goes with its connection.
+    lock.disconnect().await.map_err(driver)?;
+    Ok(report.applied_migrations().iter().map(|migration| migration.to_string()).collect())
+}
+
+/// The deployment id and one row a shard; the number of shards is a fact of the database from then on.
+async fn seed(conn: &mut Conn, shards: Shards) -> mysql_async::Result<()> {
+    conn.query_drop("INSERT INTO deployment (id) SELECT UUID() FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM deployment)")
+        .await?;
+    let present: Option<u64> = conn.query_first("SELECT COUNT(*) FROM view_shards").await?;
+    if present == Some(0) {
+        let rows: Vec<String> = shards.all().map(|shard| format!("({shard})")).collect();
+        conn.query_drop(format!("INSERT INTO view_shards (shard) VALUES {}", rows.join(",")))
+            .await?;
+    }
+    Ok(())
+}
+
+/// What is applied and what is missing, in order.
+///
+/// # Errors
+/// The server is away.
+pub async fn status(mysql: &MySql) -> Result<Vec<Migration>, Error> {
+    let applied = applied(mysql).await?;
+    let runner = embedded::migrations::runner();
+    let all = runner.get_migrations().iter().map(|migration| {
+        let version = migration.version();
+        let applied_on = applied
+            .iter()
+            .find(|(number, _)| *number == i64::from(version))
+            .map(|(_, on)| on.clone());
+        Migration {
+            version: version as u32,
+            name: migration.name().to_owned(),
+            applied_on,
+        }
+    });
+    let mut all: Vec<Migration> = all.collect();
+    all.sort_by_key(|migration| migration.version);
+    Ok(all)
+}
+
+async fn applied(mysql: &MySql) -> Result<Vec<(i64, String)>, Error> {
+    const NO_SUCH_TABLE: u16 = 1146;
+    let rows = mysql
+        .rows(
+            MysqlOp::Migrate,
+            "SELECT version, applied_on FROM refinery_schema_history ORDER BY version",
+            (),
+        )
+        .await;
+    match rows {
+        Ok(rows) => rows
+            .into_iter()
+            .map(|mut row| Ok((take(&mut row, "version")?, take(&mut row, "applied_on")?)))
+            .collect(),
+        Err(error) if error.code() == Some(NO_SUCH_TABLE) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reaches the database for the first time: checks that it can keep the promises, and learns what it is.
+///
+/// # Errors
+/// [`Refusal::Store`] of kind `Unavailable` passes with time; everything else needs a person.
+pub async fn reach(mysql: &MySql) -> Result<Deployment, Refusal> {
+    let mut facts = mysql
+        .rows(
+            MysqlOp::Connect,
+            "SELECT VERSION() AS version, @@global.binlog_format AS binlog_format",
+            (),
+        )
+        .await?;
+    let mut facts = facts
+        .pop()
+        .ok_or_else(|| Error::new(Kind::Bug, "SELECT VERSION() returned nothing"))?;
+    let server_version: String = take(&mut facts, "version")?;
+    let flavor = supported(&server_version).map_err(Refusal::Settings)?;
+    let binlog_format: String = take(&mut facts, "binlog_format")?;
+    if binlog_format.eq_ignore_ascii_case("STATEMENT") {
+        let cure = "set binlog_format=ROW: READ COMMITTED sessions cannot write under it";
+        return Err(Refusal::Settings(format!("MySQL runs with binlog_format=STATEMENT; {cure}")));
+    }
+    if let Some(missing) = status(mysql).await?.iter().find(|migration| migration.applied_on.is_none()) {
+        let (version, name) = (missing.version, &missing.name);
+        return Err(Refusal::Settings(format!(
+            "the schema lacks migration {version} ({name}); run `inventoryctl migrate`"
+        )));
+    }
+    let mut row = mysql
+        .rows(
+            MysqlOp::Connect,
+            "SELECT id, (SELECT COUNT(*) FROM view_shards) AS shards FROM deployment",
+            (),
+        )
+        .await?;
+    let mut row = row
+        .pop()
+        .ok_or_else(|| Refusal::Settings("the database has no deployment id; run `inventoryctl migrate`".to_owned()))?;
+    let shards = u16::try_from(take::<u64>(&mut row, "shards")?).ok().and_then(Shards::new);
+    let shards = shards.ok_or_else(|| Refusal::Settings("view_shards has no rows; run `inventoryctl migrate`".to_owned()))?;
+    let deployment = Deployment {
+        flavor,
+        server_version,
+        id: take(&mut row, "id")?,
+        shards,
+    };
+    mysql.set_deployment(deployment.clone());
+    Ok(deployment)
+}
+
+fn supported(version: &str) -> Result<Flavor, String> {
+    let mut numbers = version
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let (flavor, oldest) = if version.contains("MariaDB") {
+        (Flavor::MariaDb, OLDEST_MARIADB)
+    } else {
+        (Flavor::MySql, OLDEST_MYSQL)
+    };
+    if found >= oldest {
+        Ok(flavor)
+    } else {
+        Err(format!("the database is {version}; MariaDB 10.6+ or MySQL 8.0+ is needed"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_told_apart_by_what_they_say() {
+        assert_eq!(supported("10.11.19-MariaDB-0+deb12u1-log"), Ok(Flavor::MariaDb));
+        assert_eq!(supported("8.0.36"), Ok(Flavor::MySql));
+        assert_eq!(supported("9.7.4"), Ok(Flavor::MySql));
+        for old in ["5.7.44", "10.5.1-MariaDB", ""] {
+            assert!(supported(old).is_err(), "{old}");
+        }
+    }
+}

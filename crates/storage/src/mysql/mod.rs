@@ -1,0 +1,290 @@
+//! MySQL or MariaDB, the source of truth: connections, sessions, time limits, transactions.
+//!
+//! The driver has no time limits, and a cancelled BEGIN or COMMIT leaves a connection in doubt. So every
+//! call runs as a task of its own that nobody cancels; its caller waits for a bounded time and then goes
+//! on without it. What such a task still holds is bounded by the pool.
+
+pub mod migrations;
+pub mod products;
+pub mod stock;
+pub mod view_counts;
+
+use crate::{Error, Kind};
+use mysql_async::prelude::{FromValue, Queryable};
+use mysql_async::{Conn, Opts, OptsBuilder, Params, Pool, PoolConstraints, PoolOpts, Row, Transaction, TxOpts};
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use telemetry::metrics::{MysqlOp, StoreMetrics};
+use tokio::runtime::Handle;
+
+/// How long a caller waits for one call. Above the lock wait of a session (2 s), below a request's limit (5 s).
+pub const CALL_LIMIT: Duration = Duration::from_secs(4);
+
+/// Idle connections are closed before the server does it (`wait_timeout=10`).
+const IDLE_LIMIT: Duration = Duration::from_secs(5);
+
+/// A peer that vanished without a word is noticed by the kernel.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// What every session sets. `wait_timeout`: a process that was stopped in mid-transaction loses its locks.
+const SESSION: [&str; 2] = [
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "SET NAMES utf8mb4, time_zone = '+00:00', innodb_lock_wait_timeout = 2, wait_timeout = 10, \
+     sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION'",
+];
+
+/// The two dialects where they differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flavor {
+    MariaDb,
+    MySql,
+}
+
+/// What was learned when the database was first reached; the same for all processes of a deployment.
+#[derive(Debug, Clone)]
+pub struct Deployment {
+    pub flavor: Flavor,
+    pub server_version: String,
+    /// Owns the key prefix in Redis.
+    pub id: String,
+    pub shards: domain::Shards,
+}
+
+/// Handle to the database; clones share one pool.
+#[derive(Clone)]
+pub struct MySql {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: Pool,
+    opts: Opts,
+    runtime: Handle,
+    metrics: Arc<StoreMetrics>,
+    deployment: OnceLock<Deployment>,
+}
+
+impl MySql {
+    /// A handle that connects when it is first used. Must be called on the runtime that is to do the I/O.
+    ///
+    /// # Errors
+    /// A URL that is not `mysql://user:password@host:port/database`.
+    pub fn new(url: &str, connections: u16, metrics: Arc<StoreMetrics>) -> Result<Self, String> {
+        let hint = "a MySQL URL has the form mysql://user:password@host:port/database";
+        let opts = Opts::from_url(url).map_err(|error| format!("{error}; {hint}"))?;
+        if opts.db_name().is_none_or(str::is_empty) {
+            return Err(format!("the URL names no database; {hint}"));
+        }
+        let constraints = PoolConstraints::new(0, usize::from(connections)).ok_or("a pool needs at least one connection")?;
+        let pool_opts = PoolOpts::new()
+            .with_constraints(constraints)
+            .with_inactive_connection_ttl(IDLE_LIMIT)
+            .with_ttl_check_interval(Duration::from_secs(1))
+            // A reset at each return would throw the prepared statements away; our sessions change nothing.
+            .with_reset_connection(false);
+        let opts: Opts = OptsBuilder::from_opts(opts)
+            .pool_opts(pool_opts)
+            .setup(SESSION.to_vec())
+            .tcp_keepalive(Some(TCP_KEEPALIVE))
+            .prefer_socket(Some(false))
+            .into();
+        let pool = Pool::new(opts.clone());
+        Ok(Self {
+            inner: Arc::new(Inner {
+                pool,
+                opts,
+                runtime: Handle::current(),
+                metrics,
+                deployment: OnceLock::new(),
+            }),
+        })
+    }
+
+    /// What [`migrations::reach`] learned.
+    ///
+    /// # Errors
+    /// The database was not reached yet.
+    pub fn deployment(&self) -> Result<&Deployment, Error> {
+        self.inner
+            .deployment
+            .get()
+            .ok_or_else(|| Error::new(Kind::Unavailable, "MySQL was not reached yet"))
+    }
+
+    pub(crate) fn set_deployment(&self, deployment: Deployment) {
+        // A second reach learns the same: the database cannot change under a process.
+        let _ = self.inner.deployment.set(deployment);
+    }
+
+    pub(crate) fn database(&self) -> &str {
+        self.inner.opts.db_name().unwrap_or_default()
+    }
+
+    /// Runs `work` to its end on the runtime of this handle and waits for it for at most `limit`.
+    ///
+    /// # Errors
+    /// Those of `work`; after `limit` an error of kind `late`, while `work` goes on unheard.
+    pub async fn detached<T: Send + 'static>(
+        &self,
+        op: MysqlOp,
+        late: Kind,
+        limit: Duration,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let started = Instant::now();
+        let task = self.inner.runtime.spawn(work);
+        let result = match tokio::time::timeout(limit, task).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(join)) => Err(Error::new(Kind::Bug, format!("MySQL call {op:?} stopped: {join}"))),
+            Err(_) => Err(Error::new(late, format!("MySQL did not answer {op:?} within {limit:?}"))),
+        };
+        self.inner.metrics.observe_mysql(op, started.elapsed());
+        if let Err(error) = &result {
+            self.inner.metrics.mysql_error(op, error.kind().label());
+        }
+        result
+    }
+
+    /// All rows of one statement in autocommit mode.
+    pub(crate) async fn rows(&self, op: MysqlOp, sql: impl Into<Cow<'static, str>>, params: impl Into<Params>) -> Result<Vec<Row>, Error> {
+        let (pool, sql, params) = (self.inner.pool.clone(), sql.into(), params.into());
+        self.detached(op, Kind::Unavailable, CALL_LIMIT, async move {
+            let mut conn = pool.get_conn().await.map_err(|error| of_driver(&error))?;
+            rows(&mut conn, &sql, params).await
+        })
+        .await
+    }
+
+    /// Begins a transaction. Call it inside [`MySql::detached`], so that it is never cancelled half-way.
+    ///
+    /// # Errors
+    /// The server is away or the pool is exhausted for longer than its callers wait.
+    pub async fn begin(&self) -> Result<Tx, Error> {
+        let tx = self
+            .inner
+            .pool
+            .start_transaction(TxOpts::default())
+            .await
+            .map_err(|error| of_driver(&error))?;
+        Ok(Tx { tx })
+    }
+
+    /// A connection outside the pool, for holders of named locks.
+    pub(crate) async fn own_connection(&self) -> Result<Conn, Error> {
+        Conn::new(self.inner.opts.clone()).await.map_err(|error| of_driver(&error))
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.inner.pool
+    }
+
+    /// Whether the server answers within the limit; sets `inventory_mysql_up` and the pool's gauges.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn ping(&self) -> Result<(), Error> {
+        let result = self.rows(MysqlOp::Status, "SELECT 1", ()).await.map(|_| ());
+        let pool = self.inner.pool.metrics();
+        let load = |value: &std::sync::atomic::AtomicUsize| value.load(std::sync::atomic::Ordering::Relaxed) as i64;
+        self.inner.metrics.mysql_up(result.is_ok());
+        self.inner.metrics.mysql_pool(
+            load(&pool.connections_in_pool),
+            load(&pool.connections_in_use),
+            load(&pool.active_wait_requests),
+        );
+        result
+    }
+}
+
+/// An open transaction; dropped without [`Tx::commit`] it is rolled back.
+pub struct Tx {
+    tx: Transaction<'static>,
+}
+
+impl Tx {
+    pub(crate) async fn rows(&mut self, sql: &str, params: impl Into<Params>) -> Result<Vec<Row>, Error> {
+        rows(&mut self.tx, sql, params.into()).await
+    }
+
+    /// Runs a statement and returns the id that it gave to a new row, 0 where it gave none.
+    pub(crate) async fn execute(&mut self, sql: &str, params: impl Into<Params>) -> Result<u64, Error> {
+        rows(&mut self.tx, sql, params.into()).await?;
+        Ok(self.tx.last_insert_id().unwrap_or_default())
+    }
+
+    /// # Errors
+    /// `Unknown` when the connection was lost at COMMIT; any other kind means that nothing was changed.
+    pub async fn commit(self) -> Result<(), Error> {
+        self.tx.commit().await.map_err(|error| {
+            let lost = !matches!(error, mysql_async::Error::Server(_));
+            let error = of_driver(&error);
+            if lost { error.as_unknown() } else { error }
+        })
+    }
+
+    /// # Errors
+    /// The connection was lost; the server rolls back all the same.
+    pub async fn rollback(self) -> Result<(), Error> {
+        self.tx.rollback().await.map_err(|error| of_driver(&error))
+    }
+}
+
+/// Statements without parameters go as text: they carry inlined numbers and would fill the statement cache.
+async fn rows<Q: Queryable>(conn: &mut Q, sql: &str, params: Params) -> Result<Vec<Row>, Error> {
+    let rows = match params {
+        Params::Empty => conn.query(sql).await,
+        params => conn.exec(sql, params).await,
+    };
+    rows.map_err(|error| of_driver(&error))
+}
+
+/// Lock wait timeout; MariaDB also reports it for NOWAIT.
+const LOCK_WAIT_TIMEOUT: u16 = 1205;
+const DEADLOCK: u16 = 1213;
+/// MySQL's refusal of NOWAIT.
+const LOCK_NOWAIT: u16 = 3572;
+pub(crate) const DUPLICATE_KEY: u16 = 1062;
+
+fn of_driver(error: &mysql_async::Error) -> Error {
+    let message = format!("MySQL: {error}");
+    match error {
+        mysql_async::Error::Server(server) => Error::new(of_server(server.code, &server.state), message).with_code(server.code),
+        mysql_async::Error::Io(_) | mysql_async::Error::Driver(_) => Error::new(Kind::Unavailable, message),
+        _ => Error::new(Kind::Bug, message),
+    }
+}
+
+/// Only SQLSTATE classes 22, 23 and 45 speak of the data; a full table or a read-only server heals.
+fn of_server(code: u16, state: &str) -> Kind {
+    /// Too many connections, shutting down, read-only, disk or table full, query killed, aborted.
+    const AWAY: [u16; 14] = [1040, 1053, 1290, 1792, 1836, 1021, 1114, 1317, 1927, 1203, 1226, 3024, 1969, 1047];
+    match code {
+        LOCK_WAIT_TIMEOUT | DEADLOCK | LOCK_NOWAIT => Kind::Conflict,
+        code if AWAY.contains(&code) => Kind::Unavailable,
+        _ if state.starts_with("22") || state.starts_with("23") || state.starts_with("45") => Kind::Corrupt,
+        _ if state.starts_with("08") => Kind::Unavailable,
+        _ => Kind::Bug,
+    }
+}
+
+/// Takes a column out of a row.
+pub(crate) fn take<T: FromValue>(row: &mut Row, column: &str) -> Result<T, Error> {
+    match row.take_opt::<T, _>(column) {
+        Some(Ok(value)) => Ok(value),
+        Some(Err(_)) => Err(Error::new(Kind::Corrupt, format!("column {column} holds something unexpected"))),
+        None => Err(Error::new(Kind::Bug, format!("the statement returned no column {column}"))),
+    }
+}
+
+/// `1,2,3`: numbers are safe to inline.
+pub(crate) fn number_list(numbers: impl IntoIterator<Item = u64>) -> String {
+    let mut list = String::new();
+    for number in numbers {
+        if !list.is_empty() {
+            list.push(',');
+        }
+        list.push_str(&number.to_string());
+    }
+    list
+}

@@ -1,0 +1,246 @@
+//! The tables `products` and `price_history`.
+//!
+//! Only `catalog` calls what writes here: a changed row without the steps around it leaves the cache stale.
+
+use super::{DUPLICATE_KEY, Flavor, LOCK_NOWAIT, LOCK_WAIT_TIMEOUT, MySql, Tx, number_list, take};
+use crate::{Error, Kind};
+use chrono::{DateTime, NaiveDateTime, Utc};
+use domain::{Money, NewProduct, Product, ProductId, Sku};
+use mysql_async::{Params, Row, Value};
+use rust_decimal::Decimal;
+use std::collections::{BTreeSet, HashMap};
+use telemetry::metrics::MysqlOp;
+
+const COLUMNS: &str = "id, sku, name, description, active, price, currency, version, updated_at, deleted_at";
+
+/// A row, which may be that of a deleted product.
+#[derive(Debug, Clone)]
+pub struct ProductRow {
+    pub product: Product,
+    pub deleted: bool,
+}
+
+/// What a locking read for a fill found.
+#[derive(Debug)]
+pub enum Locked {
+    /// Nobody is writing this row: it may be cached.
+    Found(ProductRow),
+    /// There is no such row and nobody is making one: its absence may be cached.
+    Absent,
+    /// Somebody is writing it, or that could not be told apart: read without locking and cache nothing.
+    Busy,
+}
+
+fn product(mut row: Row) -> Result<ProductRow, Error> {
+    let row = &mut row;
+    let id = ProductId::new(take(row, "id")?).map_err(|error| Error::new(Kind::Corrupt, format!("products.id {error}")))?;
+    let price: Option<Decimal> = take(row, "price")?;
+    let currency: Option<String> = take(row, "currency")?;
+    let deleted_at: Option<NaiveDateTime> = take(row, "deleted_at")?;
+    let product = Product {
+        id,
+        sku: Sku::stored(take(row, "sku")?),
+        name: take(row, "name")?,
+        description: take(row, "description")?,
+        active: take(row, "active")?,
+        price: price.zip(currency).map(|(amount, currency)| Money::stored(amount, &currency)),
+        version: take(row, "version")?,
+        updated_at: time(take(row, "updated_at")?),
+    };
+    Ok(ProductRow {
+        product,
+        deleted: deleted_at.is_some(),
+    })
+}
+
+fn time(naive: NaiveDateTime) -> DateTime<Utc> {
+    naive.and_utc()
+}
+
+/// Plain, non-locking read of several rows; ids without a row are left out.
+///
+/// # Errors
+/// MySQL is away, or a row cannot be read.
+pub async fn find(mysql: &MySql, ids: &[ProductId]) -> Result<Vec<ProductRow>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list = number_list(ids.iter().map(|id| id.get()));
+    let rows = mysql
+        .rows(
+            MysqlOp::Products,
+            format!("SELECT {COLUMNS} FROM products WHERE id IN ({list})"),
+            (),
+        )
+        .await?;
+    rows.into_iter().map(product).collect()
+}
+
+/// The read of a cache fill: with a shared lock and without waiting, so that whoever holds the row (a
+/// writer, from before it marks the entry until its COMMIT is visible) keeps us from caching.
+///
+/// One id is read with NOWAIT, which tells a row that is being inserted from one that is not there;
+/// several with SKIP LOCKED, which does not, so that a missing one counts as busy.
+///
+/// # Errors
+/// MySQL is away, or a row cannot be read.
+pub async fn find_for_fill(mysql: &MySql, ids: &[ProductId]) -> Result<HashMap<ProductId, Locked>, Error> {
+    let lock = match mysql.deployment()?.flavor {
+        Flavor::MariaDb => "LOCK IN SHARE MODE",
+        Flavor::MySql => "FOR SHARE",
+    };
+    let (wait, absent) = if ids.len() == 1 {
+        ("NOWAIT", Locked::Absent)
+    } else {
+        ("SKIP LOCKED", Locked::Busy)
+    };
+    let list = number_list(ids.iter().map(|id| id.get()));
+    let sql = format!("SELECT {COLUMNS} FROM products WHERE id IN ({list}) {lock} {wait}");
+    let mut found = HashMap::with_capacity(ids.len());
+    match mysql.rows(MysqlOp::Fill, sql, ()).await {
+        Ok(rows) => {
+            for row in rows {
+                let row = product(row)?;
+                found.insert(row.product.id, Locked::Found(row));
+            }
+        }
+        Err(error) if matches!(error.code(), Some(LOCK_WAIT_TIMEOUT | LOCK_NOWAIT)) => {
+            return Ok(ids.iter().map(|id| (*id, Locked::Busy)).collect());
+        }
+        Err(error) => return Err(error),
+    }
+    for id in ids {
+        found.entry(*id).or_insert(match absent {
+            Locked::Absent => Locked::Absent,
+            _ => Locked::Busy,
+        });
+    }
+    Ok(found)
+}
+
+/// Which of the ids have a row that is not deleted.
+///
+/// # Errors
+/// MySQL is away.
+pub async fn existing(mysql: &MySql, ids: &[ProductId]) -> Result<BTreeSet<u64>, Error> {
+    let list = number_list(ids.iter().map(|id| id.get()));
+    let sql = format!("SELECT id FROM products WHERE id IN ({list}) AND deleted_at IS NULL");
+    let rows = mysql.rows(MysqlOp::Known, sql, ()).await?;
+    rows.into_iter().map(|mut row| take(&mut row, "id")).collect()
+}
+
+/// The ids of products that are not deleted, by SKU; unknown SKUs are left out.
+///
+/// # Errors
+/// MySQL is away.
+pub async fn ids_of(mysql: &MySql, skus: &[Sku]) -> Result<HashMap<Sku, ProductId>, Error> {
+    if skus.is_empty() {
+        return Ok(HashMap::new());
+    }
+    // One text for any number of SKUs, so that the statement is prepared once.
+    const SQL: &str = "SELECT p.id, p.sku FROM JSON_TABLE(?, '$[*]' COLUMNS (sku VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$')) d \
+                       JOIN products p ON p.sku = d.sku WHERE p.deleted_at IS NULL";
+    let list = serde_json::json!(skus).to_string();
+    let rows = mysql.rows(MysqlOp::Products, SQL, (list,)).await?;
+    let pair = |mut row: Row| -> Result<(Sku, ProductId), Error> {
+        let id = ProductId::new(take(&mut row, "id")?).map_err(|error| Error::new(Kind::Corrupt, format!("products.id {error}")))?;
+        Ok((Sku::stored(take(&mut row, "sku")?), id))
+    };
+    rows.into_iter().map(pair).collect()
+}
+
+/// A page of products by id, deleted ones left out.
+///
+/// # Errors
+/// MySQL is away, or a row cannot be read.
+pub async fn page(mysql: &MySql, after: u64, limit: u32) -> Result<Vec<Product>, Error> {
+    let sql = format!("SELECT {COLUMNS} FROM products WHERE id > {after} AND deleted_at IS NULL ORDER BY id LIMIT {limit}");
+    let rows = mysql.rows(MysqlOp::Products, sql, ()).await?;
+    rows.into_iter().map(|row| product(row).map(|row| row.product)).collect()
+}
+
+/// Locks the row until the transaction ends and returns it.
+///
+/// # Errors
+/// `Conflict` when another writer holds the row for longer than the lock wait.
+pub async fn lock(tx: &mut Tx, id: ProductId) -> Result<Option<ProductRow>, Error> {
+    let sql = format!("SELECT {COLUMNS} FROM products WHERE id = {id} FOR UPDATE");
+    tx.rows(&sql, ()).await?.pop().map(product).transpose()
+}
+
+/// The same by SKU.
+///
+/// # Errors
+/// As [`lock`].
+pub async fn lock_by_sku(tx: &mut Tx, sku: &Sku) -> Result<Option<ProductRow>, Error> {
+    let sql = format!("SELECT {COLUMNS} FROM products WHERE sku = ? FOR UPDATE");
+    tx.rows(&sql, (sku.as_str(),)).await?.pop().map(product).transpose()
+}
+
+/// Sets the price of a row that this transaction has locked and writes its history.
+///
+/// # Errors
+/// As any statement.
+pub async fn set_price(tx: &mut Tx, id: ProductId, price: Money, reason: Option<&str>, actor: Option<&str>) -> Result<(), Error> {
+    let (amount, currency) = (price.amount(), price.currency());
+    let sql = "UPDATE products SET price = ?, currency = ?, version = version + 1 WHERE id = ?";
+    tx.execute(sql, (amount, currency.code(), id.get())).await?;
+    add_history(tx, id, reason, actor).await
+}
+
+/// Sets name and price of a row that this transaction has locked, as an import does.
+///
+/// # Errors
+/// As any statement.
+pub async fn set_imported(tx: &mut Tx, id: ProductId, product: &NewProduct, price_changed: bool, actor: Option<&str>) -> Result<(), Error> {
+    let (amount, currency) = money_values(product.price);
+    let sql =
+        "UPDATE products SET name = ?, price = COALESCE(?, price), currency = COALESCE(?, currency), version = version + 1 WHERE id = ?";
+    let params: Params = vec![Value::from(product.name.as_str()), amount, currency, Value::from(id.get())].into();
+    tx.execute(sql, params).await?;
+    if price_changed {
+        add_history(tx, id, Some("import"), actor).await
+    } else {
+        Ok(())
+    }
+}
+
+/// Inserts a product; MySQL gives the id.
+///
+/// # Errors
+/// As any statement; a SKU that is taken is `Ok(None)`.
+pub async fn insert(tx: &mut Tx, product: &NewProduct, reason: Option<&str>, actor: Option<&str>) -> Result<Option<ProductId>, Error> {
+    let (amount, currency) = money_values(product.price);
+    let sql = "INSERT INTO products (sku, name, description, active, price, currency) VALUES (?, ?, ?, ?, ?, ?)";
+    let params: Params = vec![
+        Value::from(product.sku.as_str()),
+        Value::from(product.name.as_str()),
+        Value::from(product.description.as_deref()),
+        Value::from(product.active),
+        amount,
+        currency,
+    ]
+    .into();
+    let id = match tx.execute(sql, params).await {
+        Ok(id) => ProductId::new(id).map_err(|error| Error::new(Kind::Corrupt, format!("products.id {error}")))?,
+        Err(error) if error.code() == Some(DUPLICATE_KEY) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if product.price.is_some() {
+        add_history(tx, id, reason, actor).await?;
+    }
+    Ok(Some(id))
+}
+
+/// Copies the row's new price into its history, with the version and the time that the row now has.
+async fn add_history(tx: &mut Tx, id: ProductId, reason: Option<&str>, actor: Option<&str>) -> Result<(), Error> {
+    let sql = "INSERT INTO price_history (product_id, version, price, currency, reason, actor, changed_at) \
+               SELECT id, version, price, currency, ?, ?, updated_at FROM products WHERE id = ?";
+    tx.execute(sql, (reason, actor, id.get())).await.map(|_| ())
+}
+
+fn money_values(price: Option<Money>) -> (Value, Value) {
+    let amount = price.map(|price| price.amount());
+    let currency = price.map(|price| price.currency().code().to_owned());
+    (Value::from(amount), Value::from(currency))
+}

@@ -1,0 +1,217 @@
+//! Views in MySQL: `view_shards`, `view_marks`, `product_views`, `view_hours`, `dead_letters`.
+//!
+//! [`apply`] is the one transaction that adds a batch. It locks the shard's row first, so that the
+//! transactions of a shard run one after another, then reads the watermarks, and only counts what stands
+//! above them. However often a batch is applied, by whichever worker, its views are added once.
+
+use super::{MySql, Tx, number_list, take};
+use crate::{Error, Kind};
+use chrono::{DateTime, NaiveDateTime, Utc};
+use domain::ProductId;
+use domain::view::{Mark, Record, SetAside, Tally, Writer};
+use mysql_async::Row;
+use serde_json::json;
+use std::collections::{BTreeSet, HashMap};
+use telemetry::metrics::MysqlOp;
+
+/// A record, or text that is none with its place in the batch and what is wrong with it.
+pub type Parsed = Result<Record, (usize, Vec<u8>, &'static str)>;
+
+/// Longest text of a dead letter that is kept, bytes; MEDIUMBLOB holds 16 MiB.
+const MAX_LETTER_BYTES: usize = 1 << 20;
+
+/// Adds a batch to MySQL in one transaction and returns what it counted. Call it inside [`MySql::detached`].
+///
+/// # Errors
+/// `Unknown` when COMMIT was sent and not answered; every other kind means that nothing was added.
+/// In all cases the same batch may be applied again.
+pub async fn apply(mysql: &MySql, shard: u16, batch: &str, records: Vec<Parsed>) -> Result<Tally, Error> {
+    let mut tx = mysql.begin().await?;
+    tx.rows("SELECT shard FROM view_shards WHERE shard = ? FOR UPDATE", (shard,))
+        .await?;
+    let marks = marks(&mut tx, shard, &records).await?;
+    let mut tally = Tally::new(&records, &marks);
+    if tally.counted_records == 0 {
+        // Nothing counted: `last_batch` must go on naming the batch that did.
+        tx.rollback().await?;
+        return Ok(tally);
+    }
+    let known = known(&mut tx, &tally.product_ids()).await?;
+    tally.set_aside_unknown(&known);
+    add(&mut tx, shard, batch, &tally).await?;
+    tx.commit().await?;
+    Ok(tally)
+}
+
+async fn marks(tx: &mut Tx, shard: u16, records: &[Parsed]) -> Result<HashMap<Writer, Mark>, Error> {
+    let writers: BTreeSet<Writer> = records.iter().flatten().map(|record| record.writer).collect();
+    if writers.is_empty() {
+        return Ok(HashMap::new());
+    }
+    // Writers are 32 hexadecimal digits: safe to inline.
+    let list: Vec<String> = writers.iter().map(|writer| format!("'{writer}'")).collect();
+    let sql = format!(
+        "SELECT writer, seq, accepted, arrived FROM view_marks WHERE shard = {shard} AND writer IN ({})",
+        list.join(",")
+    );
+    let pair = |mut row: Row| Ok((parse_writer(&take::<String>(&mut row, "writer")?)?, mark(&mut row)?));
+    tx.rows(&sql, ()).await?.into_iter().map(pair).collect()
+}
+
+fn parse_writer(text: &str) -> Result<Writer, Error> {
+    Writer::parse(text).ok_or_else(|| Error::new(Kind::Corrupt, "view_marks.writer is no UUID"))
+}
+
+fn mark(row: &mut Row) -> Result<Mark, Error> {
+    Ok(Mark {
+        seq: take(row, "seq")?,
+        accepted: take(row, "accepted")?,
+        arrived: take(row, "arrived")?,
+    })
+}
+
+/// Read once, and what was read decides: a join inside the INSERT could see a product that this did not,
+/// and would count views that were set aside.
+async fn known(tx: &mut Tx, ids: &BTreeSet<u64>) -> Result<BTreeSet<u64>, Error> {
+    if ids.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let sql = format!("SELECT id FROM products WHERE id IN ({})", number_list(ids.iter().copied()));
+    tx.rows(&sql, ()).await?.into_iter().map(|mut row| take(&mut row, "id")).collect()
+}
+
+async fn add(tx: &mut Tx, shard: u16, batch: &str, tally: &Tally) -> Result<(), Error> {
+    let products: Vec<_> = tally.products().into_iter().map(|(id, views)| json!([id, views])).collect();
+    if !products.is_empty() {
+        tx.execute(include_str!("sql/add_views.sql"), (json!(products).to_string(),))
+            .await?;
+        let hours: Vec<_> = tally.hours.iter().map(|((id, hour), views)| json!([id, hour, views])).collect();
+        tx.execute(include_str!("sql/add_hours.sql"), (json!(hours).to_string(),)).await?;
+    }
+    if !tally.set_aside.is_empty() {
+        let letters: Vec<_> = tally.set_aside.iter().map(letter).collect();
+        tx.execute(include_str!("sql/add_dead_letters.sql"), (shard, batch, json!(letters).to_string()))
+            .await?;
+    }
+    let marks = tally
+        .marks
+        .iter()
+        .map(|(writer, mark)| json!([writer.to_string(), mark.seq, mark.accepted, mark.arrived]));
+    let marks: Vec<_> = marks.collect();
+    if !marks.is_empty() {
+        tx.execute(include_str!("sql/put_marks.sql"), (shard, json!(marks).to_string()))
+            .await?;
+    }
+    let sql = "UPDATE view_shards SET persisted = persisted + ?, dead = dead + ?, last_batch = ? WHERE shard = ?";
+    tx.execute(sql, (tally.persisted(), tally.dead(), batch, shard)).await.map(|_| ())
+}
+
+fn letter(letter: &SetAside) -> serde_json::Value {
+    match letter {
+        SetAside::Views {
+            product_id,
+            hour,
+            views,
+            reason,
+        } => json!([null, product_id, hour, views, reason.as_str(), "", null]),
+        SetAside::Text { position, text, why } => {
+            let kept = &text[..text.len().min(MAX_LETTER_BYTES)];
+            let hex: String = kept.iter().map(|byte| format!("{byte:02x}")).collect();
+            json!([position, null, null, 0, domain::view::Reason::Unparsable.as_str(), why, hex])
+        }
+    }
+}
+
+/// Totals of products and the last batch that counted in each shard, as one snapshot.
+#[derive(Debug, Default)]
+pub struct Totals {
+    pub views: HashMap<u64, u64>,
+    pub last_batches: HashMap<u16, String>,
+}
+
+/// Reads [`Totals`] in one statement: a batch that is in the total is named by `last_batch`, and the other way round.
+///
+/// # Errors
+/// MySQL is away.
+pub async fn totals(mysql: &MySql, ids: &[ProductId]) -> Result<Totals, Error> {
+    let list = number_list(ids.iter().map(|id| id.get()));
+    let sql = format!(
+        "SELECT s.shard, s.last_batch, v.product_id, v.views FROM view_shards s LEFT JOIN product_views v \
+         ON v.product_id IN ({list}) AND v.product_id % {} = s.shard",
+        mysql.deployment()?.shards.count()
+    );
+    let mut totals = Totals::default();
+    for mut row in mysql.rows(MysqlOp::Shown, sql, ()).await? {
+        let last_batch: Option<String> = take(&mut row, "last_batch")?;
+        let product_id: Option<u64> = take(&mut row, "product_id")?;
+        let views: Option<u64> = take(&mut row, "views")?;
+        if let Some(last_batch) = last_batch {
+            totals.last_batches.insert(take(&mut row, "shard")?, last_batch);
+        }
+        totals.views.extend(product_id.zip(views));
+    }
+    Ok(totals)
+}
+
+/// What MySQL holds of one shard, for the account of views.
+#[derive(Debug, Clone, Default)]
+pub struct ShardTotals {
+    pub last_batch: Option<String>,
+    pub persisted: u64,
+    pub dead: u64,
+    pub retired_accepted: u64,
+    pub retired_arrived: u64,
+    pub marks: HashMap<Writer, Mark>,
+}
+
+/// Reads [`ShardTotals`] of all shards in one statement.
+///
+/// # Errors
+/// MySQL is away.
+pub async fn shard_totals(mysql: &MySql) -> Result<HashMap<u16, ShardTotals>, Error> {
+    const SQL: &str = "SELECT s.shard, s.last_batch, s.persisted, s.dead, s.retired_accepted, s.retired_arrived, \
+                       m.writer, m.seq, m.accepted, m.arrived FROM view_shards s LEFT JOIN view_marks m ON m.shard = s.shard";
+    let mut shards = HashMap::<u16, ShardTotals>::new();
+    for mut row in mysql.rows(MysqlOp::Status, SQL, ()).await? {
+        let totals = shards.entry(take(&mut row, "shard")?).or_default();
+        totals.last_batch = take(&mut row, "last_batch")?;
+        totals.persisted = take(&mut row, "persisted")?;
+        totals.dead = take(&mut row, "dead")?;
+        totals.retired_accepted = take(&mut row, "retired_accepted")?;
+        totals.retired_arrived = take(&mut row, "retired_arrived")?;
+        if let Some(writer) = take::<Option<String>>(&mut row, "writer")? {
+            totals.marks.insert(parse_writer(&writer)?, mark(&mut row)?);
+        }
+    }
+    Ok(shards)
+}
+
+/// Hourly buckets of one product, ascending, `from` included and `to` not.
+///
+/// # Errors
+/// MySQL is away.
+pub async fn hours(mysql: &MySql, id: ProductId, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<Vec<(DateTime<Utc>, u64)>, Error> {
+    let sql = "SELECT hour, views FROM view_hours WHERE product_id = ? AND hour >= ? AND hour < ? ORDER BY hour";
+    let rows = mysql
+        .rows(MysqlOp::Hours, sql, (id.get(), from.naive_utc(), to.naive_utc()))
+        .await?;
+    let bucket = |mut row: Row| -> Result<(DateTime<Utc>, u64), Error> {
+        Ok((take::<NaiveDateTime>(&mut row, "hour")?.and_utc(), take(&mut row, "views")?))
+    };
+    rows.into_iter().map(bucket).collect()
+}
+
+/// Dead letters that nobody replayed or dropped.
+///
+/// # Errors
+/// MySQL is away.
+pub async fn dead_letters(mysql: &MySql) -> Result<u64, Error> {
+    let rows = mysql
+        .rows(
+            MysqlOp::Status,
+            "SELECT COUNT(*) AS letters FROM dead_letters WHERE state = 'dead'",
+            (),
+        )
+        .await?;
+    rows.into_iter().next().map_or(Ok(0), |mut row| take(&mut row, "letters"))
+}

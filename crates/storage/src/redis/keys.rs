@@ -1,0 +1,100 @@
+//! Every key in Redis. `<prefix>` is `INVENTORY_KEY_PREFIX`; the shard in braces is the cluster's hash tag, so that
+//! one script touches one slot; `<run8>` is the first 8 characters of the `run_id` of the server that holds the key,
+//! so that a server which came back with older data is not believed.
+//!
+//! | key | type | written by | read by | lifetime |
+//! |---|---|---|---|---|
+//! | `<prefix>:owner` | string: deployment id | the first process | every process that connects | for ever |
+//! | `<prefix>:{<shard>}:c:<run8>:p:<id>` | string: product entry, see `product_cache.rs` | catalog | catalog | `INVENTORY_CACHE_TTL` ± 10 % |
+//! | `<prefix>:{<shard>}:c:<run8>:a:<id>` | string: `1:<available>` | catalog | catalog | 2 s |
+//! | `<prefix>:{<shard>}:t:<run8>:<id>` | string: views in MySQL, a bare number because settle adds to it | catalog, settle | catalog | `INVENTORY_CACHE_TTL` ± 10 % |
+//! | `<prefix>:{<shard>}:open` | list of records | push | claim | until claimed |
+//! | `<prefix>:{<shard>}:batch`, `:batch_id`, `:sums` | the one sealed batch: records, its UUID, hash id → views (`#` entries, `=` views) | claim | worker | until settled |
+//! | `<prefix>:{<shard>}:pend` | hash id → views accepted and not settled | push, settle | catalog | until settled |
+//! | `<prefix>:{<shard>}:wseq` | hash writer → `<seq> <accepted>` | push | push, status | for ever |
+//! | `<prefix>:{<shard>}:waiting` | number: views in `open` | push, claim | push, worker, status | for ever |
+//! | `<prefix>:{<shard>}:entries` | number: (product, record) pairs in `open` and `batch`, which the capacity bounds | push, settle | API, status | for ever |
+//! | `<prefix>:{<shard>}:sv` | number: claims and settles so far | claim, settle | catalog, status | for ever |
+//! | `<prefix>:{<shard>}:ready` | list of tickets | push | worker (BLPOP) | until claimed |
+//! | `<prefix>:{<shard>}:claimant` | string: the worker that has the batch to itself | claim, settle | claim | `INVENTORY_BATCH_DEADLINE` |
+//!
+//! `owner` stands on both servers, `c:` keys on the cache's, all others on the queue's. Only `c:`, `t:` and `claimant`
+//! may be evicted.
+
+use domain::{ProductId, Shards};
+use std::sync::Arc;
+
+/// Key names of one deployment.
+#[derive(Clone)]
+pub struct Keys {
+    prefix: Arc<str>,
+    shards: Shards,
+    queues: Arc<[Queue]>,
+}
+
+/// The keys of one shard of the view queue.
+pub(crate) struct Queue {
+    pub(crate) open: String,
+    pub(crate) batch: String,
+    pub(crate) batch_id: String,
+    pub(crate) sums: String,
+    pub(crate) pend: String,
+    pub(crate) wseq: String,
+    pub(crate) waiting: String,
+    pub(crate) entries: String,
+    pub(crate) sv: String,
+    pub(crate) ready: String,
+    pub(crate) claimant: String,
+}
+
+impl Keys {
+    pub(crate) fn new(prefix: &str, shards: Shards) -> Self {
+        let queue = |shard: u16| {
+            let key = |name: &str| format!("{prefix}:{{{shard}}}:{name}");
+            Queue {
+                open: key("open"),
+                batch: key("batch"),
+                batch_id: key("batch_id"),
+                sums: key("sums"),
+                pend: key("pend"),
+                wseq: key("wseq"),
+                waiting: key("waiting"),
+                entries: key("entries"),
+                sv: key("sv"),
+                ready: key("ready"),
+                claimant: key("claimant"),
+            }
+        };
+        Self {
+            prefix: prefix.into(),
+            shards,
+            queues: shards.all().map(queue).collect(),
+        }
+    }
+
+    #[must_use]
+    pub fn shards(&self) -> Shards {
+        self.shards
+    }
+
+    pub(crate) fn owner(prefix: &str) -> String {
+        format!("{prefix}:owner")
+    }
+
+    pub(crate) fn queue(&self, shard: u16) -> &Queue {
+        &self.queues[usize::from(shard)]
+    }
+
+    pub(crate) fn entry(&self, run8: &str, id: ProductId) -> String {
+        format!("{}:{{{}}}:c:{run8}:p:{id}", self.prefix, self.shards.of(id))
+    }
+
+    pub(crate) fn available(&self, run8: &str, id: ProductId) -> String {
+        format!("{}:{{{}}}:c:{run8}:a:{id}", self.prefix, self.shards.of(id))
+    }
+
+    /// What stands before the id in the key of a cached total.
+    pub(crate) fn total_prefix(&self, run8: &str, shard: u16) -> String {
+        format!("{}:{{{shard}}}:t:{run8}:", self.prefix)
+    }
+}

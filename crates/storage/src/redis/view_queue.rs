@@ -1,0 +1,437 @@
+//! The view queue: one list of records a shard, and the pending counts beside it.
+//!
+//! - **push**: a writer adds one record to `open` and its counts to `pend`, and leaves a ticket if the list was empty.
+//! - **ticket**: a worker waits for one with BLPOP. It announces records and is none: a lost ticket costs a sweep.
+//! - **claim**: moves records from `open` into the shard's one sealed batch, with their sums. Nothing leaves Redis.
+//! - **settle**: after the batch's COMMIT in MySQL, forgets it and takes its sums from `pend`.
+//! - **shown** views = cached total of MySQL, which never contains an unsettled batch, + pending.
+//!
+//! At most one batch a shard is sealed. Whoever is killed or repeated at any point, the watermarks in MySQL
+//! decide what counts. Limits: a batch ends at `most_views` or [`MOST_PRODUCTS`]; the capacity is the API's to keep.
+
+use super::keys::Keys;
+use super::product_cache::short;
+use super::scripts::SCRIPTS;
+use super::{Node, Redis, Session};
+use crate::{Error, Kind};
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{FromRedisValue, Value};
+use domain::ProductId;
+use domain::view::Record;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use telemetry::metrics::RedisOp;
+
+/// Most distinct products of a batch. Claiming 5,000 takes Redis 15 ms, settling them 20 ms (measured on 7.0).
+pub const MOST_PRODUCTS: u64 = 5_000;
+
+/// What became of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pushed {
+    /// False when the sequence number was seen before: the record is there already, or a later one is.
+    pub stored: bool,
+    /// The writer's views in this shard that were ever stored.
+    pub accepted: u64,
+    /// Entries waiting in the shard.
+    pub entries: u64,
+}
+
+/// Pushes a record, whose `accepted` is what the writer knows to be stored before it; the record that is kept carries the
+/// running total. A repeat with the same sequence number is harmless; it must carry the `run8` of its first sending.
+///
+/// # Errors
+/// `Full`: nothing was stored. `Unavailable`, `Unknown`: it may have been stored; repeat it as it is.
+pub async fn push(session: &Session, keys: &Keys, shard: u16, record: &Record, wake_at_views: u64) -> Result<Pushed, Error> {
+    let queue = keys.queue(shard);
+    let mut call = SCRIPTS.push.prepare_invoke();
+    for key in [&queue.open, &queue.wseq, &queue.pend, &queue.entries, &queue.ready, &queue.waiting] {
+        call.key(key);
+    }
+    call.arg(wake_at_views);
+    for field in record.fields() {
+        call.arg(field);
+    }
+    let (stored, accepted, entries): (u8, u64, i64) = session.script(RedisOp::Push, &call).await?;
+    Ok(Pushed {
+        stored: stored == 1,
+        accepted,
+        entries: entries.max(0) as u64,
+    })
+}
+
+/// What a claim found.
+#[derive(Debug)]
+pub enum Claimed {
+    Nothing,
+    /// Another worker has the batch to itself for now.
+    Busy,
+    Batch {
+        id: String,
+        records: Vec<Vec<u8>>,
+        /// Whether records wait behind this batch.
+        more: bool,
+    },
+}
+
+/// How a worker claims.
+#[derive(Debug, Clone)]
+pub struct Claim<'a> {
+    pub new_id: &'a str,
+    pub worker: &'a str,
+    /// How long the worker has the batch to itself; a convenience, not a guarantee.
+    pub deadline: Duration,
+    pub most_views: u64,
+}
+
+/// Seals the next batch of a shard, or returns the one that is sealed.
+///
+/// # Errors
+/// As any command; a batch may have been sealed, and the next claim returns it.
+pub async fn claim(session: &Session, keys: &Keys, shard: u16, claim: &Claim<'_>) -> Result<Claimed, Error> {
+    let queue = keys.queue(shard);
+    let mut call = SCRIPTS.claim.prepare_invoke();
+    let names = [
+        &queue.open,
+        &queue.batch,
+        &queue.batch_id,
+        &queue.sums,
+        &queue.sv,
+        &queue.ready,
+        &queue.waiting,
+        &queue.claimant,
+    ];
+    for key in names {
+        call.key(key);
+    }
+    call.arg(claim.new_id)
+        .arg(claim.worker)
+        .arg(claim.deadline.as_millis() as u64)
+        .arg(claim.most_views)
+        .arg(MOST_PRODUCTS);
+    let mut reply: Vec<Vec<u8>> = session.script(RedisOp::Claim, &call).await?;
+    match reply.first().map(Vec::as_slice) {
+        Some(b"none") => Ok(Claimed::Nothing),
+        Some(b"busy") => Ok(Claimed::Busy),
+        Some(word @ (b"batch" | b"more")) if reply.len() > 1 => {
+            let more = word == b"more";
+            let records = reply.split_off(2);
+            let id = String::from_utf8(reply.swap_remove(1)).map_err(|_| Error::new(Kind::Corrupt, "Redis: batch_id is no text"))?;
+            Ok(Claimed::Batch { id, records, more })
+        }
+        _ => Err(Error::new(Kind::Bug, "Redis: claim returned something else")),
+    }
+}
+
+/// Forgets a batch that MySQL has committed; `exact` as [`domain::view::Tally::is_exact`]. Returns whether it was still there.
+///
+/// # Errors
+/// As any command; repeat it.
+pub async fn settle(
+    session: &Session,
+    keys: &Keys,
+    shard: u16,
+    batch: &str,
+    exact: bool,
+    worker: &str,
+    ids: &[u64],
+) -> Result<bool, Error> {
+    let queue = keys.queue(shard);
+    let mut call = SCRIPTS.settle.prepare_invoke();
+    for key in [
+        &queue.batch,
+        &queue.batch_id,
+        &queue.sums,
+        &queue.pend,
+        &queue.entries,
+        &queue.sv,
+        &queue.claimant,
+    ] {
+        call.key(key);
+    }
+    call.arg(batch)
+        .arg(u8::from(exact))
+        .arg(keys.total_prefix(session.run8(), shard))
+        .arg(worker);
+    for id in ids {
+        call.arg(*id);
+    }
+    Ok(session.script::<u8>(RedisOp::Settle, &call).await? == 1)
+}
+
+/// Views that wait in a shard's open list.
+///
+/// # Errors
+/// As any command.
+pub async fn views_waiting(session: &Session, keys: &Keys, shard: u16) -> Result<u64, Error> {
+    let views: Option<i64> = session
+        .command(RedisOp::Sweep, &::redis::Cmd::get(&keys.queue(shard).waiting))
+        .await?;
+    Ok(views.unwrap_or(0).max(0) as u64)
+}
+
+/// A connection that waits for tickets, and only for them.
+pub struct Tickets {
+    connection: MultiplexedConnection,
+    ready: Vec<String>,
+}
+
+impl Tickets {
+    /// # Errors
+    /// Redis is away.
+    pub async fn open(node: &Node, keys: &Keys) -> Result<Self, Error> {
+        let ready = keys.shards().all().map(|shard| keys.queue(shard).ready.clone()).collect();
+        Ok(Self {
+            connection: node.blocking_connection().await?,
+            ready,
+        })
+    }
+
+    /// Waits for a ticket and returns its shard; `None` after `limit`.
+    ///
+    /// # Errors
+    /// The connection is lost or silent: open another. A ticket that was popped meanwhile is gone, which a sweep makes up for.
+    pub async fn next(&mut self, limit: Duration) -> Result<Option<u16>, Error> {
+        let mut command = ::redis::cmd("BLPOP");
+        command.arg(&self.ready).arg(limit.as_secs_f64());
+        let silent = || Error::new(Kind::Unavailable, "Redis: BLPOP was not answered");
+        let reply = tokio::time::timeout(limit + Duration::from_secs(2), command.query_async(&mut self.connection)).await;
+        let reply: Option<(String, String)> = reply.map_err(|_| silent())?.map_err(|error| super::of_driver(&error))?;
+        Ok(reply
+            .and_then(|(key, _)| self.ready.iter().position(|ready| *ready == key))
+            .map(|shard| shard as u16))
+    }
+}
+
+/// What the queue knows of a product's views.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// MySQL's total without any unsettled batch, if it is cached.
+    pub total: Option<u64>,
+    pub pending: u64,
+}
+
+/// Which reply belongs to which product.
+pub(super) struct ShownPlan {
+    shards: BTreeMap<u16, Vec<usize>>,
+    products: usize,
+}
+
+/// Adds one call a shard to a pipeline.
+pub(super) fn add_shown(pipeline: &mut ::redis::Pipeline, keys: &Keys, session: &Session, ids: &[ProductId]) -> ShownPlan {
+    let mut shards = BTreeMap::<u16, Vec<usize>>::new();
+    for (place, id) in ids.iter().enumerate() {
+        shards.entry(keys.shards().of(*id)).or_default().push(place);
+    }
+    for (shard, places) in &shards {
+        let queue = keys.queue(*shard);
+        let mut call = SCRIPTS.shown.prepare_invoke();
+        call.key(&queue.pend)
+            .key(&queue.batch_id)
+            .key(&queue.sums)
+            .key(&queue.sv)
+            .arg(keys.total_prefix(&session.run8, *shard));
+        for place in places {
+            call.arg(ids[*place].get());
+        }
+        pipeline.invoke_script(&call);
+    }
+    ShownPlan {
+        shards,
+        products: ids.len(),
+    }
+}
+
+/// One shard's answer to the first step of shown views.
+struct ShardShown {
+    sv: Option<String>,
+    sealed: Option<String>,
+    /// (total, pending, sum in the sealed batch)
+    products: Vec<(Option<u64>, u64, u64)>,
+}
+
+impl ShardShown {
+    fn parse(reply: &Value) -> Result<Self, Error> {
+        let fields: Vec<Option<String>> = Vec::from_redis_value_ref(reply).map_err(|_| short())?;
+        let [sv, sealed, products @ ..] = fields.as_slice() else {
+            return Err(short());
+        };
+        let number = |field: &Option<String>| {
+            field
+                .as_ref()
+                .and_then(|text| text.parse::<i64>().ok())
+                .map(|number| number.max(0) as u64)
+        };
+        let product = |field: &[Option<String>]| match field {
+            [total, pending, sum] => Ok((number(total), number(pending).unwrap_or(0), number(sum).unwrap_or(0))),
+            _ => Err(short()),
+        };
+        Ok(Self {
+            sv: sv.clone(),
+            sealed: sealed.clone(),
+            products: products.chunks(3).map(product).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl ShownPlan {
+    pub(super) fn parse(&self, replies: &[Value]) -> Result<Vec<Option<Shown>>, Error> {
+        let mut shown = vec![None; self.products];
+        for (places, reply) in self.shards.values().zip(replies) {
+            for (place, (total, pending, _)) in places.iter().zip(ShardShown::parse(reply)?.products) {
+                shown[*place] = Some(Shown { total, pending });
+            }
+        }
+        Ok(shown)
+    }
+}
+
+/// First step for several products over the queue's own connection.
+pub(super) async fn shown_of(redis: &Redis, ids: &[ProductId]) -> Result<Vec<Option<Shown>>, Error> {
+    let session = redis.queue.session()?;
+    let mut pipeline = ::redis::pipe();
+    let plan = add_shown(&mut pipeline, &redis.keys, &session, ids);
+    plan.parse(&session.pipeline::<Vec<_>>(RedisOp::Shown, &pipeline).await?)
+}
+
+/// Shown views of products whose total was not cached: what [`ShownFill::begin`] read, to be completed from MySQL.
+pub struct ShownFill {
+    session: Session,
+    shards: Vec<(u16, Vec<ProductId>, ShardShown)>,
+}
+
+impl ShownFill {
+    /// First step.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub async fn begin(redis: &Redis, ids: &[ProductId]) -> Result<Self, Error> {
+        let session = redis.queue.session()?;
+        let mut pipeline = ::redis::pipe();
+        let plan = add_shown(&mut pipeline, &redis.keys, &session, ids);
+        let replies: Vec<Value> = session.pipeline(RedisOp::Shown, &pipeline).await?;
+        let shard = |((shard, places), reply): ((u16, Vec<usize>), &Value)| {
+            Ok((shard, places.iter().map(|place| ids[*place]).collect(), ShardShown::parse(reply)?))
+        };
+        let shards = plan.shards.into_iter().zip(&replies).map(shard).collect::<Result<_, Error>>()?;
+        Ok(Self { session, shards })
+    }
+
+    /// Second step, with `totals` read from MySQL after the first: stores what may be cached. Returns the shown views;
+    /// products of a shard where a batch was sealed or settled meanwhile are left out: begin again with them.
+    ///
+    /// # Errors
+    /// Redis is away, or came back meanwhile.
+    pub async fn store(self, redis: &Redis, totals: &crate::mysql::view_counts::Totals) -> Result<BTreeMap<ProductId, u64>, Error> {
+        let mut shown = BTreeMap::new();
+        let mut pipeline = ::redis::pipe();
+        let mut asked = Vec::new();
+        for (shard, ids, state) in &self.shards {
+            let Some(sv) = &state.sv else {
+                // Somebody else stored them all since we were told that one was missing.
+                let sums = ids.iter().zip(&state.products);
+                shown.extend(sums.filter_map(|(id, (total, pending, _))| total.map(|total| (*id, total + pending))));
+                continue;
+            };
+            let in_totals = state.sealed.is_some() && totals.last_batches.get(shard) == state.sealed.as_ref();
+            let queue = redis.keys.queue(*shard);
+            let mut call = SCRIPTS.shown_store.prepare_invoke();
+            call.key(&queue.pend)
+                .key(&queue.sv)
+                .arg(redis.keys.total_prefix(&self.session.run8, *shard))
+                .arg(sv)
+                .arg(redis.total_ttl_ms());
+            for (id, (_, _, sum)) in ids.iter().zip(&state.products) {
+                let views = totals.views.get(&id.get()).copied().unwrap_or(0);
+                call.arg(id.get()).arg(views.saturating_sub(if in_totals { *sum } else { 0 }));
+            }
+            pipeline.invoke_script(&call);
+            asked.push(ids);
+        }
+        if asked.is_empty() {
+            return Ok(shown);
+        }
+        let replies: Vec<Vec<u64>> = self.session.pipeline(RedisOp::ShownStore, &pipeline).await?;
+        for (ids, reply) in asked.into_iter().zip(replies) {
+            // An empty reply: the shard moved.
+            shown.extend(ids.iter().zip(reply.chunks_exact(2)).map(|(id, pair)| (*id, pair[0] + pair[1])));
+        }
+        Ok(shown)
+    }
+}
+
+/// What one shard of the queue holds.
+#[derive(Debug, Clone)]
+pub struct ShardStatus {
+    pub views_waiting: u64,
+    pub entries: u64,
+    pub sv: String,
+    /// The sealed batch, its views and its entries.
+    pub sealed: Option<(String, u64, u64)>,
+    /// When the oldest record was pushed, milliseconds since 1970 UTC.
+    pub oldest_at_ms: Option<u64>,
+    /// Running total of each writer, hexadecimal writer first.
+    pub writers: Vec<(String, u64)>,
+}
+
+/// Reads all shards, each as one moment.
+///
+/// # Errors
+/// As any command.
+pub async fn status(session: &Session, keys: &Keys) -> Result<Vec<ShardStatus>, Error> {
+    let mut pipeline = ::redis::pipe();
+    for shard in keys.shards().all() {
+        let queue = keys.queue(shard);
+        let mut call = SCRIPTS.status.prepare_invoke();
+        for key in [
+            &queue.open,
+            &queue.batch,
+            &queue.batch_id,
+            &queue.sums,
+            &queue.wseq,
+            &queue.waiting,
+            &queue.entries,
+            &queue.sv,
+        ] {
+            call.key(key);
+        }
+        pipeline.invoke_script(&call);
+    }
+    let replies: Vec<Vec<Option<Vec<u8>>>> = session.pipeline(RedisOp::Status, &pipeline).await?;
+    replies.iter().map(|reply| shard_status(reply)).collect()
+}
+
+fn shard_status(reply: &[Option<Vec<u8>>]) -> Result<ShardStatus, Error> {
+    let [waiting, entries, sv, sealed, views, sealed_entries, oldest, writers @ ..] = reply else {
+        return Err(short());
+    };
+    let text = |field: &Option<Vec<u8>>| field.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let number = |field: &Option<Vec<u8>>| text(field).and_then(|text| text.parse::<i64>().ok()).unwrap_or(0).max(0) as u64;
+    let writer = |pair: &[Option<Vec<u8>>]| -> Option<(String, u64)> {
+        let accepted = text(pair.get(1)?)?.split(' ').nth(1)?.parse().ok()?;
+        Some((text(pair.first()?)?, accepted))
+    };
+    Ok(ShardStatus {
+        views_waiting: number(waiting),
+        entries: number(entries),
+        sv: text(sv).unwrap_or_default(),
+        sealed: text(sealed).map(|id| (id, number(views), number(sealed_entries))),
+        oldest_at_ms: oldest
+            .as_ref()
+            .and_then(|record| Record::parse(record).ok())
+            .map(|record| record.at_ms),
+        writers: writers.chunks(2).filter_map(writer).collect(),
+    })
+}
+
+/// The counters of claims and settles of all shards, to see whether a shard moved.
+///
+/// # Errors
+/// As any command.
+pub async fn moves(session: &Session, keys: &Keys) -> Result<Vec<String>, Error> {
+    let mut pipeline = ::redis::pipe();
+    for shard in keys.shards().all() {
+        pipeline.get(&keys.queue(shard).sv);
+    }
+    let moves: Vec<Option<String>> = session.pipeline(RedisOp::Status, &pipeline).await?;
+    Ok(moves.into_iter().map(|sv| sv.unwrap_or_else(|| "0".to_owned())).collect())
+}

@@ -1,0 +1,197 @@
+//! The account of views over both stores: accepted = persisted + pending + dead + lost.
+//!
+//! *Accepted* is what Redis stored, from the running totals that writers send with every push; it is never
+//! computed from the other numbers. Each shard is read as one moment: a shard where a batch was sealed or
+//! settled between the reads of Redis and MySQL is read again.
+
+use crate::mysql::view_counts::{ShardTotals, shard_totals};
+use crate::redis::view_queue::{ShardStatus, moves, status};
+use crate::{Error, Kind, MySql, Redis};
+use domain::view::Writer;
+use std::collections::{HashMap, HashSet};
+
+/// How often a shard that moved is read again. A read takes a millisecond, a shard moves a few times a second.
+const MOST_READS: u32 = 20;
+
+/// What was accepted and where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Account {
+    pub accepted: u64,
+    pub persisted: u64,
+    pub pending: u64,
+    pub dead: u64,
+    /// Views that a Redis loss took.
+    pub lost: u64,
+}
+
+impl Account {
+    /// accepted − persisted − pending − dead − lost: 0, or something is wrong.
+    #[must_use]
+    pub fn drift(&self) -> i64 {
+        let kept = i128::from(self.persisted) + i128::from(self.pending) + i128::from(self.dead) + i128::from(self.lost);
+        i64::try_from(i128::from(self.accepted) - kept).unwrap_or(i64::MIN)
+    }
+
+    /// What MySQL and Redis hold beyond what was accepted.
+    #[must_use]
+    pub fn twice(&self) -> u64 {
+        self.drift().min(0).unsigned_abs()
+    }
+
+    fn add(&mut self, other: Self) {
+        self.accepted += other.accepted;
+        self.persisted += other.persisted;
+        self.pending += other.pending;
+        self.dead += other.dead;
+        self.lost += other.lost;
+    }
+}
+
+/// What the queue holds now, over all shards.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Depth {
+    /// Entries waiting or sealed: what the capacity bounds.
+    pub entries: u64,
+    /// Views waiting or sealed.
+    pub views: u64,
+    /// Views in sealed batches.
+    pub in_flight: u64,
+    /// When the oldest record was pushed, milliseconds since 1970 UTC.
+    pub oldest_at_ms: Option<u64>,
+    /// Entries of each shard.
+    pub shard_entries: Vec<u64>,
+}
+
+impl Depth {
+    fn of(shards: &[ShardStatus]) -> Self {
+        let sealed = |shard: &ShardStatus| shard.sealed.as_ref().map_or(0, |(_, views, _)| *views);
+        Self {
+            entries: shards.iter().map(|shard| shard.entries).sum(),
+            views: shards.iter().map(|shard| shard.views_waiting + sealed(shard)).sum(),
+            in_flight: shards.iter().map(sealed).sum(),
+            oldest_at_ms: shards.iter().filter_map(|shard| shard.oldest_at_ms).min(),
+            shard_entries: shards.iter().map(|shard| shard.entries).collect(),
+        }
+    }
+
+    /// Age of the oldest view that is not settled, seconds; 0 when nothing waits.
+    #[must_use]
+    pub fn oldest_age_seconds(&self, now_ms: u64) -> f64 {
+        self.oldest_at_ms
+            .map_or(0.0, |oldest| now_ms.saturating_sub(oldest) as f64 / 1000.0)
+    }
+}
+
+/// What Redis alone can tell.
+///
+/// # Errors
+/// Redis is away.
+pub async fn depth(redis: &Redis) -> Result<Depth, Error> {
+    Ok(Depth::of(&status(&redis.queue.session()?, &redis.keys).await?))
+}
+
+/// Reads the whole account.
+///
+/// # Errors
+/// A store is away, or a shard moved at every attempt.
+pub async fn account(mysql: &MySql, redis: &Redis) -> Result<(Account, Depth), Error> {
+    let session = redis.queue.session()?;
+    let mut account = Account::default();
+    let mut open: HashSet<usize> = (0..usize::from(redis.keys.shards().count())).collect();
+    for _ in 0..MOST_READS {
+        let queue = status(&session, &redis.keys).await?;
+        let totals = shard_totals(mysql).await?;
+        let moves = moves(&session, &redis.keys).await?;
+        let nothing = ShardTotals::default();
+        open.retain(|&shard| {
+            let moved = queue[shard].sv != moves[shard];
+            if !moved {
+                account.add(shard_account(&queue[shard], totals.get(&(shard as u16)).unwrap_or(&nothing)));
+            }
+            moved
+        });
+        if open.is_empty() {
+            return Ok((account, Depth::of(&queue)));
+        }
+    }
+    Err(Error::new(Kind::Unavailable, "the queue moves too fast to be counted; try again"))
+}
+
+fn shard_account(queue: &ShardStatus, totals: &ShardTotals) -> Account {
+    let sealed = match &queue.sealed {
+        // Committed and not settled yet: already among the persisted.
+        Some((id, ..)) if totals.last_batch.as_ref() == Some(id) => 0,
+        Some((_, views, _)) => *views,
+        None => 0,
+    };
+    let mut accepted: HashMap<Writer, u64> = totals.marks.iter().map(|(writer, mark)| (*writer, mark.accepted)).collect();
+    for (writer, stored) in &queue.writers {
+        if let Some(writer) = Writer::parse(writer) {
+            let known = accepted.entry(writer).or_default();
+            *known = (*known).max(*stored);
+        }
+    }
+    let lost = totals
+        .marks
+        .values()
+        .map(|mark| mark.accepted.saturating_sub(mark.arrived))
+        .sum::<u64>();
+    Account {
+        accepted: accepted.values().sum::<u64>() + totals.retired_accepted,
+        persisted: totals.persisted,
+        pending: queue.views_waiting + sealed,
+        dead: totals.dead,
+        lost: lost + totals.retired_accepted.saturating_sub(totals.retired_arrived),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::view::Mark;
+
+    fn queue() -> ShardStatus {
+        let writer = "0123456789abcdef0123456789abcdef".to_owned();
+        ShardStatus {
+            views_waiting: 5,
+            entries: 9,
+            sv: "3".into(),
+            sealed: Some(("b".into(), 20, 7)),
+            oldest_at_ms: None,
+            writers: vec![(writer, 125)],
+        }
+    }
+
+    fn totals(last_batch: Option<&str>, persisted: u64) -> ShardTotals {
+        let mark = Mark {
+            seq: 4,
+            accepted: 100,
+            arrived: 100,
+        };
+        let writer = Writer::parse("0123456789abcdef0123456789abcdef").unwrap();
+        ShardTotals {
+            last_batch: last_batch.map(Into::into),
+            persisted,
+            marks: HashMap::from([(writer, mark)]),
+            ..ShardTotals::default()
+        }
+    }
+
+    #[test]
+    fn a_sealed_batch_is_counted_on_one_side_only() {
+        let before = shard_account(&queue(), &totals(Some("a"), 100));
+        assert_eq!((before.pending, before.drift()), (25, 0));
+        let after = shard_account(&queue(), &totals(Some("b"), 120));
+        assert_eq!((after.pending, after.drift()), (5, 0));
+    }
+
+    #[test]
+    fn what_redis_lost_is_said() {
+        let mut lossy = totals(None, 90);
+        for mark in lossy.marks.values_mut() {
+            mark.arrived = 90;
+        }
+        let account = shard_account(&queue(), &lossy);
+        assert_eq!((account.lost, account.drift(), account.twice()), (10, 0, 0));
+    }
+}

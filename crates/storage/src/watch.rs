@@ -1,0 +1,114 @@
+//! What every long-running program does with the stores: reaches them at start, however long that takes,
+//! and looks at them once a second from then on, for its health and its metrics.
+
+use crate::mysql::migrations::{self, Refusal};
+use crate::redis::{Link, Node};
+use crate::settings::StoreArgs;
+use crate::status::{self, Depth};
+use crate::{Error, Kind, MySql, Redis};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use telemetry::health::{Health, State};
+use telemetry::metrics::{QueueMetrics, StoreMetrics};
+use telemetry::stop::Shutdown;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the start waits for Redis before it goes on without.
+const REDIS_AT_START: Duration = Duration::from_secs(2);
+
+/// Reaches both stores. MySQL is waited for without end, because the number of shards and the deployment id
+/// come from it; Redis may come later. `None` when the process is asked to stop meanwhile.
+///
+/// # Errors
+/// What waiting does not mend, such as a wrong setting, an old schema or a prefix of another deployment.
+pub async fn reach(
+    args: &StoreArgs,
+    metrics: &Arc<StoreMetrics>,
+    health: &Health,
+    shutdown: &Shutdown,
+) -> Result<Option<(MySql, Redis)>, String> {
+    let mysql = MySql::new(&args.mysql_url()?, args.mysql_connections, metrics.clone())?;
+    // Said before MySQL is waited for: a wrong URL is wrong whatever MySQL does.
+    (args.redis_url()?, args.cache_redis_url()?);
+    let deployment = loop {
+        match migrations::reach(&mysql).await {
+            Ok(deployment) => break deployment,
+            Err(Refusal::Store(error)) if matches!(error.kind(), Kind::Unavailable | Kind::Unknown) => {
+                health.mysql(State::awaited(&error));
+                shutdown.sleep(INTERVAL).await;
+            }
+            Err(refusal) => return Err(refusal.to_string()),
+        }
+        if shutdown.is_requested() {
+            return Ok(None);
+        }
+    };
+    tracing::info!(
+        server = deployment.server_version,
+        shards = deployment.shards.count(),
+        id = deployment.id,
+        "mysql is up"
+    );
+    health.mysql(State::Up);
+    let redis = Redis::new(args, &deployment, metrics)?;
+    for node in redis.nodes() {
+        if let Link::Refused { why } = node.wait(REDIS_AT_START).await {
+            return Err(why);
+        }
+    }
+    health.redis(redis_state(&redis));
+    Ok(Some((mysql, redis)))
+}
+
+/// Looks at both stores once a second until the process stops; `on_depth` hears what the queue holds.
+pub async fn watch(mysql: MySql, redis: Redis, health: Health, queue: Arc<QueueMetrics>, on_depth: impl Fn(&Depth), shutdown: Shutdown) {
+    while !shutdown.is_requested() {
+        let reached = mysql.ping().await;
+        health.mysql(reached.as_ref().map_or_else(State::down, |()| State::Up));
+        for node in redis.nodes() {
+            // A failure shows in the node's link.
+            let _ = node.info().await;
+        }
+        health.redis(redis_state(&redis));
+        if let Ok(depth) = look_at_queue(&mysql, &redis, &queue, reached.is_ok()).await {
+            on_depth(&depth);
+        }
+        shutdown.sleep(INTERVAL).await;
+    }
+}
+
+async fn look_at_queue(mysql: &MySql, redis: &Redis, metrics: &QueueMetrics, with_mysql: bool) -> Result<Depth, Error> {
+    let depth = status::depth(redis).await?;
+    metrics.depth.set_count(depth.entries);
+    metrics.in_flight.set_count(depth.in_flight);
+    metrics.views_pending.set_count(depth.views);
+    metrics.oldest_age.set(Duration::from_secs_f64(depth.oldest_age_seconds(now_ms())));
+    if with_mysql && let Ok((account, _)) = status::account(mysql, redis).await {
+        metrics.views_pending.set_count(account.pending);
+        metrics.conservation_drift.set(account.drift());
+        metrics.views_lost.advance_to(account.lost);
+        if let Ok(letters) = crate::mysql::view_counts::dead_letters(mysql).await {
+            metrics.dead_letters.set_count(letters);
+        }
+    }
+    Ok(depth)
+}
+
+/// The worse of both servers.
+fn redis_state(redis: &Redis) -> State {
+    let state = |node: &Node| match node.link() {
+        Link::Up(_) => None,
+        Link::Away { why } => Some(State::down(why)),
+        Link::Refused { why } => Some(State::refused(why)),
+    };
+    redis.nodes().find_map(state).unwrap_or(State::Up)
+}
+
+/// The clock that stamps views and tells their age, milliseconds since 1970 UTC.
+#[must_use]
+pub fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}

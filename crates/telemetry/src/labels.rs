@@ -1,0 +1,156 @@
+//! The closed sets of label values, one enum each, so that no label can carry an id or a path.
+//!
+//! A value is declared here with its text; the series of every value exists from the start.
+
+/// A closed set of values of one label.
+pub trait Label: Copy + 'static {
+    const ALL: &'static [Self];
+
+    /// The value as it is exported.
+    fn as_str(self) -> &'static str;
+
+    /// Place in [`Self::ALL`].
+    fn index(self) -> usize;
+}
+
+macro_rules! labels {
+    ($($(#[$about:meta])* $name:ident { $($(#[$meaning:meta])* $variant:ident = $text:literal,)+ })+) => {$(
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$meaning])* $variant,)+ }
+
+        impl Label for $name {
+            const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    )+};
+}
+
+labels! {
+    /// What a Redis is used for. Where one serves both, both roles carry its values.
+    RedisRole {
+        Queue = "queue",
+        Cache = "cache",
+    }
+
+    /// One kind of call to Redis, mostly one script each.
+    RedisOp {
+        Product = "product",
+        Acquire = "acquire",
+        Fill = "fill",
+        Mark = "mark",
+        Publish = "publish",
+        Shown = "shown",
+        ShownStore = "shown_store",
+        Availability = "availability",
+        Push = "push",
+        Ticket = "ticket",
+        Claim = "claim",
+        Settle = "settle",
+        Sweep = "sweep",
+        Status = "status",
+        Connect = "connect",
+    }
+
+    /// One kind of statement or transaction in MySQL.
+    MysqlOp {
+        Products = "products",
+        Fill = "fill",
+        Price = "price",
+        Create = "create",
+        Import = "import",
+        Known = "known",
+        Availability = "availability",
+        Shown = "shown",
+        Hours = "hours",
+        Apply = "apply",
+        Status = "status",
+        Migrate = "migrate",
+        Connect = "connect",
+    }
+
+    /// Why a call to a store failed, by what its caller can do.
+    ErrorKind {
+        Unavailable = "unavailable",
+        Full = "full",
+        Conflict = "conflict",
+        Corrupt = "corrupt",
+        Unknown = "unknown",
+        Bug = "bug",
+    }
+
+    /// What the connections of the pool do.
+    PoolState {
+        /// Open and free.
+        Idle = "idle",
+        /// Lent to a caller.
+        InUse = "in_use",
+        /// Not connections but callers that wait for one.
+        Waiting = "waiting",
+        /// Most that may be open.
+        Limit = "limit",
+    }
+
+    /// How a product read was served.
+    CacheResult {
+        Hit = "hit",
+        Miss = "miss",
+        /// The cache knew that there is no such product.
+        NegativeHit = "negative_hit",
+        /// Answered from MySQL without asking or filling the cache.
+        Bypass = "bypass",
+    }
+
+    /// How a price write ended.
+    PriceResult {
+        Written = "written",
+        /// Equal to the current price: same version, no history row.
+        Unchanged = "unchanged",
+        Refused = "refused",
+        Unavailable = "unavailable",
+        /// Answered 503 without knowing whether it was applied.
+        Unknown = "unknown",
+    }
+
+    /// Parts of a price write.
+    PriceStage {
+        Mysql = "mysql",
+        Redis = "redis",
+        Total = "total",
+    }
+
+    /// How the API answered a view.
+    ViewOutcome {
+        Accepted = "accepted",
+        NotFound = "not_found",
+        Invalid = "invalid",
+        OverCapacity = "over_capacity",
+        Unavailable = "unavailable",
+        /// The push was sent and never confirmed: stored once or not at all.
+        Unknown = "unknown",
+    }
+
+    /// What became of a batch.
+    BatchResult {
+        Applied = "applied",
+        /// Every record stood at or below its watermark.
+        AlreadyApplied = "already_applied",
+        Retried = "retried",
+        Split = "split",
+        Dead = "dead",
+    }
+
+    /// Parts of the drain of one batch.
+    DrainStage {
+        Read = "read",
+        Mysql = "mysql",
+        Settle = "settle",
+    }
+}

@@ -1,0 +1,292 @@
+//! Views on their way out: drained from the queue into MySQL.
+//!
+//! [`step`](Drain::step) is one round of one shard: claim → tally → apply → settle. It may be stopped, killed or
+//! repeated at any point: until settle the batch is in Redis, and the watermarks in MySQL decide what counts.
+//! [`run`](Drain::run) is the loop around it: when to claim, how long to wait after a failure, when to stop.
+//! It never gives up: MySQL away, a deadlock or a full table are waited out; only what can never be counted is
+//! set aside, in the transaction of its batch.
+
+use crate::config::DrainArgs;
+use domain::view::{Tally, parse_records};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use storage::mysql::view_counts;
+use storage::redis::view_queue::{self, Claim, Claimed, Tickets};
+use storage::redis::{Redis, Session};
+use storage::watch::now_ms;
+use storage::{Error, Kind, MySql};
+use telemetry::metrics::{BatchResult, DrainMetrics, DrainStage, MysqlOp};
+use telemetry::stop::Shutdown;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+/// A shard that was left empty this long ago is claimed at the first view; sooner, views are worth gathering.
+const IDLE: Duration = Duration::from_millis(50);
+
+/// How long one apply is waited for. Its transaction goes on unheard; the next one waits for the shard's row.
+const APPLY_LIMIT: Duration = Duration::from_secs(10);
+
+/// Pause after a failure: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long one BLPOP waits. It returns at once when a view comes.
+const TICKET_WAIT: Duration = Duration::from_secs(1);
+
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The drain of all shards by one worker.
+pub(crate) struct Drain {
+    mysql: MySql,
+    redis: Redis,
+    args: DrainArgs,
+    worker: String,
+    metrics: Arc<DrainMetrics>,
+    report: Report,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing waits.
+    Empty,
+    /// Another worker has the batch.
+    Busy,
+    /// A batch was settled; `more` waits behind it.
+    Settled { more: bool },
+}
+
+/// What the worker did since its last line in the log.
+#[derive(Debug, Default)]
+struct Report {
+    batches: AtomicU64,
+    views: AtomicU64,
+    set_aside: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl Drain {
+    pub(crate) fn new(mysql: MySql, redis: Redis, args: DrainArgs, metrics: Arc<DrainMetrics>) -> Self {
+        Self {
+            mysql,
+            redis,
+            args,
+            worker: Uuid::new_v4().simple().to_string(),
+            metrics,
+            report: Report::default(),
+        }
+    }
+
+    /// Drains until the process is asked to stop; then finishes the batches in hand and returns.
+    pub(crate) async fn run(self: Arc<Self>, shutdown: &Shutdown) {
+        let wakes: Arc<[Notify]> = self.redis.keys.shards().all().map(|_| Notify::new()).collect();
+        let mut shards = JoinSet::new();
+        for shard in self.redis.keys.shards().all() {
+            let (drain, wakes, shutdown) = (self.clone(), wakes.clone(), shutdown.clone());
+            shards.spawn(async move { drain.run_shard(shard, &wakes[usize::from(shard)], &shutdown).await });
+        }
+        tokio::select! {
+            _ = self.listen(&wakes) => {}
+            _ = self.report() => {}
+            () = shutdown.requested() => {}
+        }
+        while shards.join_next().await.is_some() {}
+    }
+
+    async fn run_shard(&self, shard: u16, wake: &Notify, shutdown: &Shutdown) {
+        let mut pace = Pace::new(self.args.flush_interval);
+        while !shutdown.is_requested() {
+            tokio::select! {
+                () = shutdown.requested() => break,
+                () = tokio::time::sleep_until(pace.due.into()) => {}
+                () = wake.notified() => {
+                    if !pace.is_idle() && !self.batch_waits(shard).await {
+                        continue;
+                    }
+                }
+            }
+            // Not part of the select: a step is never cancelled.
+            match self.step(shard).await {
+                Ok(step) => pace.after(step),
+                Err(error) => {
+                    let pause = pace.after_failure();
+                    self.alert(shard, &error, pause);
+                }
+            }
+        }
+    }
+
+    /// One round of one shard.
+    ///
+    /// # Errors
+    /// A store is away, or MySQL refuses the batch. Nothing is lost; try again.
+    pub(crate) async fn step(&self, shard: u16) -> Result<Step, Error> {
+        let session = self.redis.queue.session()?;
+        let started = Instant::now();
+        let new_id = Uuid::new_v4().to_string();
+        let claim = Claim {
+            new_id: &new_id,
+            worker: &self.worker,
+            deadline: self.args.batch_deadline,
+            most_views: self.args.batch_views,
+        };
+        let (batch, records, more) = match view_queue::claim(&session, &self.redis.keys, shard, &claim).await? {
+            Claimed::Nothing => return Ok(Step::Empty),
+            Claimed::Busy => return Ok(Step::Busy),
+            Claimed::Batch { id, records, more } => (id, records, more),
+        };
+        let records = parse_records(records);
+        let ids: Vec<u64> = records
+            .iter()
+            .flatten()
+            .flat_map(|record| record.counts.iter().map(|(id, _)| *id))
+            .collect();
+        self.metrics.duration[DrainStage::Read].observe(started.elapsed());
+
+        let started = Instant::now();
+        let (mysql, applied) = (self.mysql.clone(), batch.clone());
+        let apply = async move { view_counts::apply(&mysql, shard, &applied, records).await };
+        let tally = self.mysql.detached(MysqlOp::Apply, Kind::Unknown, APPLY_LIMIT, apply).await?;
+        self.metrics.duration[DrainStage::Mysql].observe(started.elapsed());
+        self.note(shard, &batch, &tally);
+
+        let started = Instant::now();
+        self.settle(&session, shard, &batch, &tally, &ids).await?;
+        self.metrics.duration[DrainStage::Settle].observe(started.elapsed());
+        Ok(Step::Settled { more })
+    }
+
+    async fn settle(&self, session: &Session, shard: u16, batch: &str, tally: &Tally, ids: &[u64]) -> Result<(), Error> {
+        if !session.is_current() {
+            // Redis may have come back with an older past: what is sealed there now is claimed anew.
+            return Err(Error::new(Kind::Unavailable, "Redis was lost while the batch was applied"));
+        }
+        let exact = tally.is_exact();
+        let settled = view_queue::settle(session, &self.redis.keys, shard, batch, exact, &self.worker, ids).await?;
+        if !settled {
+            tracing::info!(shard, batch, "the batch was settled by another worker");
+        }
+        Ok(())
+    }
+
+    fn note(&self, shard: u16, batch: &str, tally: &Tally) {
+        let result = if tally.counted_records == 0 {
+            BatchResult::AlreadyApplied
+        } else {
+            BatchResult::Applied
+        };
+        self.metrics.batches[result].inc();
+        self.report.batches.fetch_add(1, Ordering::Relaxed);
+        self.report.views.fetch_add(tally.persisted(), Ordering::Relaxed);
+        self.metrics.views_persisted.add(tally.persisted());
+        let now = now_ms();
+        self.metrics.last_success.set(Duration::from_millis(now));
+        if tally.counted_records > 0 {
+            self.metrics.batch_views.observe_count(tally.persisted());
+            self.metrics.batch_rows.observe_count(tally.hours.len() as u64);
+        }
+        if let Some(oldest) = tally.oldest_at_ms {
+            self.metrics.delay.observe(Duration::from_millis(now.saturating_sub(oldest)));
+        }
+        if !tally.set_aside.is_empty() {
+            self.report.set_aside.fetch_add(tally.set_aside.len() as u64, Ordering::Relaxed);
+            tracing::warn!(
+                shard,
+                batch,
+                letters = tally.set_aside.len(),
+                views = tally.dead(),
+                "set aside what cannot be counted"
+            );
+        }
+    }
+
+    fn alert(&self, shard: u16, error: &Error, pause: Duration) {
+        self.metrics.batches[BatchResult::Retried].inc();
+        self.report.failures.fetch_add(1, Ordering::Relaxed);
+        match error.kind() {
+            Kind::Corrupt | Kind::Bug => tracing::error!(shard, ?pause, "the batch is refused and tried again: {error}"),
+            _ => tracing::warn!(shard, ?pause, "the batch waits: {error}"),
+        }
+    }
+
+    async fn batch_waits(&self, shard: u16) -> bool {
+        let Ok(session) = self.redis.queue.session() else { return false };
+        view_queue::views_waiting(&session, &self.redis.keys, shard)
+            .await
+            .is_ok_and(|views| views >= self.args.batch_views)
+    }
+
+    /// Wakes the shards whose tickets come, for as long as it is polled.
+    async fn listen(&self, wakes: &[Notify]) -> ! {
+        loop {
+            if let Ok(mut tickets) = Tickets::open(&self.redis.queue, &self.redis.keys).await {
+                while let Ok(ticket) = tickets.next(TICKET_WAIT).await {
+                    if let Some(wake) = ticket.and_then(|shard| wakes.get(usize::from(shard))) {
+                        wake.notify_one();
+                    }
+                }
+            }
+            // Redis is away; until it is back the intervals of the shards make up for tickets.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// One line a minute of what the worker did.
+    async fn report(&self) -> ! {
+        loop {
+            tokio::time::sleep(REPORT_INTERVAL).await;
+            let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
+            let (batches, views) = (take(&self.report.batches), take(&self.report.views));
+            let (set_aside, failures) = (take(&self.report.set_aside), take(&self.report.failures));
+            tracing::info!(batches, views, set_aside, failures, "drained in the last minute");
+        }
+    }
+}
+
+/// When a shard is looked at next.
+struct Pace {
+    interval: Duration,
+    due: Instant,
+    /// When the last batch was claimed, and whether it left the shard empty.
+    last: Option<Instant>,
+    left_empty: bool,
+    pause: Duration,
+}
+
+impl Pace {
+    fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            due: Instant::now(),
+            last: None,
+            left_empty: true,
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.left_empty && self.last.is_none_or(|last| last.elapsed() >= IDLE)
+    }
+
+    fn after(&mut self, step: Step) {
+        let now = Instant::now();
+        self.pause = FIRST_PAUSE;
+        if let Step::Settled { more } = step {
+            self.last = Some(now);
+            self.left_empty = !more;
+        }
+        let at_once = step == Step::Settled { more: true };
+        self.due = if at_once { now } else { now + self.interval };
+    }
+
+    /// Doubles the pause, give or take a quarter so that workers do not march in step.
+    fn after_failure(&mut self) -> Duration {
+        let pause = self.pause.mul_f64(0.75 + 0.5 * fastrand::f64());
+        self.due = Instant::now() + pause;
+        self.left_empty = false;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        pause
+    }
+}

@@ -1,0 +1,48 @@
+//! `cargo xtask`: the project's own commands. Small, and quick to build, so that the first line is
+//! there within seconds of a clone; what needs more than that is asked of `inventoryctl`.
+
+mod deny;
+mod json;
+mod need;
+mod place;
+mod screen;
+mod test;
+mod up;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const HELP: &str = "\
+cargo xtask up               run everything here: Redis, MySQL, API, worker, and a month of real trade
+cargo xtask test [-- ARGS]   format, lints, build and every test against real servers; ARGS go to the test binaries
+cargo xtask deny [--install] licences, sources and doubled versions of the dependencies (needs cargo-deny)
+cargo xtask help             this list";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["up"] => up::run(),
+        ["test"] => test::run(&[]),
+        ["test", "--", rest @ ..] => test::run(rest),
+        ["deny"] => deny::run(false),
+        ["deny", "--install"] => deny::run(true),
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        other => {
+            eprintln!("unknown command `{}`; there are:\n{HELP}", other.join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

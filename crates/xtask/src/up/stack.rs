@@ -1,0 +1,322 @@
+//! What `up` runs: two servers, two programs; how each is started, killed and ended.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use servers::{Mysql, MysqlOptions, Process, Redis, RedisOptions, free_port};
+
+use super::{Stop, http};
+use crate::place::Place;
+use crate::screen::{live, say};
+use crate::{Result, json};
+
+/// Their usual time limit for ending (INVENTORY_SHUTDOWN_TIMEOUT, 25 s) and a little.
+const END_DEADLINE: Duration = Duration::from_secs(30);
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+const DATABASE: &str = "inventory";
+
+/// The four that can be killed by typing their name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Worker,
+    Redis,
+    Mysql,
+    Api,
+}
+
+impl Part {
+    pub(super) const ALL: [Self; 4] = [Self::Worker, Self::Redis, Self::Mysql, Self::Api];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Redis => "redis",
+            Self::Mysql => "mysql",
+            Self::Api => "api",
+        }
+    }
+}
+
+pub(super) struct Stack {
+    place: Place,
+    ports: Ports,
+    redis: Option<Redis>,
+    mysql: Option<Mysql>,
+    api: Option<Process>,
+    worker: Option<Process>,
+}
+
+#[derive(Default)]
+struct Ports {
+    api: u16,
+    api_ops: u16,
+    worker_ops: u16,
+}
+
+impl Stack {
+    pub(super) fn new(place: Place) -> Self {
+        let ports = Ports::default();
+        Self {
+            place,
+            ports,
+            redis: None,
+            mysql: None,
+            api: None,
+            worker: None,
+        }
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Both at once: they use different things (MySQL the disk, Redis next to nothing).
+    pub(super) fn start_servers(&mut self) -> Result<()> {
+        let up = self.place.up();
+        let redis = RedisOptions {
+            dir: up.join("redis"),
+            ..Default::default()
+        };
+        let mysql = MysqlOptions {
+            dir: up.join("mysql"),
+            databases: vec![DATABASE.to_owned()],
+            // Room for a month of prices without waiting for the disk at every turn.
+            extra: ["--innodb-buffer-pool-size=256M", "--loose-innodb-log-file-size=64M"]
+                .map(String::from)
+                .to_vec(),
+            ..Default::default()
+        };
+        let (redis, mysql) = thread::scope(|scope| {
+            let redis = scope.spawn(|| Redis::start(redis));
+            let mysql = Mysql::start(mysql);
+            (redis.join(), mysql)
+        });
+        let redis = redis.map_err(|_| "starting Redis panicked")?;
+        // Both are kept before either error is looked at, so that the other is stopped cleanly.
+        let (redis, redis_error) = split(redis);
+        let (mysql, mysql_error) = split(mysql);
+        (self.redis, self.mysql) = (redis, mysql);
+        redis_error.or(mysql_error).map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// API and worker, on their usual ports if those are free.
+    pub(super) fn start_programs(&mut self, stop: &Stop) -> Result<()> {
+        self.ports = Ports {
+            api: usual_port("the API", 8080)?,
+            api_ops: usual_port("the API's metrics and health", 8081)?,
+            worker_ops: usual_port("the worker's metrics and health", 8082)?,
+        };
+        self.api = Some(self.program("api")?);
+        self.worker = Some(self.program("worker")?);
+        self.wait_for(Part::Api, stop)?;
+        self.wait_for(Part::Worker, stop)
+    }
+
+    fn program(&self, name: &str) -> Result<Process> {
+        let log = self.place.up().join(format!("{name}.log"));
+        Ok(Process::spawn(name, self.command(&format!("inventory-{name}")), &log)?)
+    }
+
+    /// One of our three programs, pointed at these servers whatever the caller's environment says.
+    pub(super) fn command(&self, program: &str) -> Command {
+        const OURS: [&str; 6] = ["_URL", "_TOKEN", "_TLS_", "_LISTEN", "_KEY_PREFIX", "_CORS_"];
+        let mut command = self.place.program(program);
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("INVENTORY_") && OURS.iter().any(|part| text.contains(part)) {
+                command.env_remove(&name);
+            }
+        }
+        if let (Some(redis), Some(mysql)) = (&self.redis, &self.mysql) {
+            command.env("INVENTORY_REDIS_URL", redis.url());
+            command.env("INVENTORY_MYSQL_URL", mysql.url(DATABASE));
+        }
+        let local = |port: u16| format!("127.0.0.1:{port}");
+        if self.ports.api != 0 {
+            command.env("INVENTORY_API_LISTEN", local(self.ports.api));
+            command.env("INVENTORY_API_OPS_LISTEN", local(self.ports.api_ops));
+            command.env("INVENTORY_WORKER_OPS_LISTEN", local(self.ports.worker_ops));
+            command.env("INVENTORY_URL", self.url());
+        }
+        command
+    }
+
+    /// An `inventoryctl` command that may run for a while: what it prints goes to `NAME.out`, what
+    /// it says of its progress to `NAME.log`, both in target/up.
+    pub(super) fn inventoryctl(&self, name: &str, arguments: &[&str]) -> Result<Process> {
+        let inner = self.command("inventoryctl");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", r#"exec "$@" > "$0""#])
+            .arg(self.out(name))
+            .arg(inner.get_program());
+        command.args(arguments).current_dir(&self.place.root);
+        for (key, value) in inner.get_envs() {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
+        Ok(Process::spawn(name, command, &self.place.up().join(format!("{name}.log")))?)
+    }
+
+    pub(super) fn output_of(&self, name: &str) -> String {
+        std::fs::read_to_string(self.out(name)).unwrap_or_default()
+    }
+
+    fn out(&self, name: &str) -> PathBuf {
+        self.place.up().join(format!("{name}.out"))
+    }
+
+    /// Prints the live line's figures, an object a second, for as long as it runs.
+    pub(super) fn figures_command(&self) -> Command {
+        let mut command = self.command("inventoryctl");
+        command.args(["queue", "status", "--watch", "-o", "ndjson"]);
+        command
+    }
+
+    pub(super) fn kill(&mut self, part: Part) -> Result<u32> {
+        let pid = match part {
+            Part::Redis => self.redis.as_mut().map(|it| (it.pid(), it.kill())),
+            Part::Mysql => self.mysql.as_mut().map(|it| (it.pid(), it.kill())),
+            Part::Api => self.api.as_mut().map(|it| (it.pid(), it.kill())),
+            Part::Worker => self.worker.as_mut().map(|it| (it.pid(), it.kill())),
+        };
+        pid.map(|(pid, ())| pid)
+            .ok_or_else(|| format!("{} does not run", part.name()).into())
+    }
+
+    /// After `kill`: starts it again as it was, and waits until it serves.
+    pub(super) fn start_again(&mut self, part: Part, stop: &Stop) -> Result<()> {
+        match part {
+            Part::Redis => return Ok(self.redis.as_mut().map_or(Ok(()), |redis| redis.restart())?),
+            Part::Mysql => return Ok(self.mysql.as_mut().map_or(Ok(()), |mysql| mysql.restart())?),
+            Part::Api => self.api = Some(self.program("api")?),
+            Part::Worker => self.worker = Some(self.program("worker")?),
+        }
+        self.wait_for(part, stop)
+    }
+
+    fn wait_for(&mut self, part: Part, stop: &Stop) -> Result<()> {
+        let (process, port) = match part {
+            Part::Api => (self.api.as_mut(), self.ports.api_ops),
+            _ => (self.worker.as_mut(), self.ports.worker_ops),
+        };
+        let Some(process) = process else { return Ok(()) };
+        let ready = |_| stop.check().is_err() || http::is_ok(port, "/readyz");
+        process.wait_ready(READY_DEADLINE, ready)?;
+        stop.check()
+    }
+
+    /// An error about the first of the four that died without being asked to.
+    pub(super) fn check(&mut self) -> Result<()> {
+        let gone = "died by itself";
+        if let Some(redis) = self.redis.as_mut()
+            && !redis.is_running()
+        {
+            return Err(redis.error(format!("redis {gone}")).into());
+        }
+        if let Some(mysql) = self.mysql.as_mut()
+            && !mysql.is_running()
+        {
+            return Err(mysql.error(format!("mysql {gone}")).into());
+        }
+        for program in [&mut self.api, &mut self.worker].into_iter().flatten() {
+            if let Some(status) = program.exited() {
+                return Err(program.error(format!("{} {gone} ({status})", program.name())).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends everything in the order in which nothing is cut off: API (answers what it has), worker (settles the batch in hand), then the servers.
+    pub(super) fn end(&mut self) -> Result<()> {
+        let start = Instant::now();
+        let mut failed = None;
+        for mut program in [self.api.take(), self.worker.take()].into_iter().flatten() {
+            live(format!("ending {}", program.name()));
+            failed = failed.or(program.stop(END_DEADLINE).err());
+        }
+        live("ending redis and mysql");
+        failed = failed.or(self.redis.take().and_then(|mut redis| redis.stop().err()));
+        failed = failed.or(self.mysql.take().and_then(|mut mysql| mysql.stop().err()));
+        live("");
+        say(format!("everything ended in {:.1} s", start.elapsed().as_secs_f64()));
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Logs are of this run only: an error shows their tails.
+    pub(super) fn empty_logs(&self) -> Result<()> {
+        for entry in std::fs::read_dir(self.place.up())? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                std::fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_replayed(&self) -> bool {
+        self.place.up().join("replayed").exists()
+    }
+
+    pub(super) fn mark_replay_begun(&self) -> Result<()> {
+        Ok(std::fs::write(self.place.up().join("replay-begun"), "")?)
+    }
+
+    pub(super) fn mark_replayed(&self) -> Result<()> {
+        Ok(std::fs::write(self.place.up().join("replayed"), self.output_of("replay"))?)
+    }
+
+    /// Half a month already played would be played again on top: then begin with empty servers.
+    pub(super) fn forget_if_cut_short(&self) -> Result<()> {
+        let begun = self.place.up().join("replay-begun");
+        if self.is_replayed() || !begun.exists() {
+            return Ok(());
+        }
+        say("the last replay was cut short: beginning anew with empty servers");
+        for server in ["redis", "mysql"] {
+            let dir = self.place.up().join(server);
+            if dir.exists() {
+                std::fs::remove_dir_all(dir)?;
+            }
+        }
+        Ok(std::fs::remove_file(begun)?)
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.api)
+    }
+
+    /// One for each path: read-through, write-through, write-behind.
+    pub(super) fn say_curl_lines(&self) {
+        const SKU: &str = "85123A";
+        let url = self.url();
+        let found = http::get(self.ports.api, &format!("/v1/products?skus={SKU}"));
+        let id = found.ok().and_then(|answer| json::count(&answer, "id")).unwrap_or(1);
+        say(format!("curl '{url}/v1/products?skus={SKU}'"));
+        say(format!(
+            "curl -X PUT {url}/v1/products/{id}/price -H 'Content-Type: application/json' -d '{{\"amount\":\"2.25\",\"currency\":\"GBP\"}}'"
+        ));
+        say(format!("curl -i -X POST {url}/v1/products/{id}/views\n"));
+    }
+}
+
+fn split<T, E>(result: std::result::Result<T, E>) -> (Option<T>, Option<E>) {
+    match result {
+        Ok(value) => (Some(value), None),
+        Err(error) => (None, Some(error)),
+    }
+}
+
+fn usual_port(whose: &str, usual: u16) -> Result<u16> {
+    if TcpListener::bind(("127.0.0.1", usual)).is_ok() {
+        return Ok(usual);
+    }
+    let other = free_port()?;
+    say(format!("port {usual} is taken: {whose} is on {other}"));
+    Ok(other)
+}

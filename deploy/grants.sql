@@ -1,0 +1,27 @@
+-- The least that each program needs, on MariaDB 10.6+ and MySQL 8+. Make the users first, with
+-- passwords of your own:
+--
+--   CREATE DATABASE inventory CHARACTER SET utf8mb4;
+--   CREATE USER inventory_migrate IDENTIFIED BY '…';   -- inventoryctl migrate
+--   CREATE USER inventory_api     IDENTIFIED BY '…';   -- inventory-api, and inventoryctl for everything else
+--   CREATE USER inventory_worker  IDENTIFIED BY '…';   -- inventory-worker
+--
+-- then run this file. API and worker need the rights of tables, so run `inventoryctl migrate` before it
+-- and again after each release that adds a table.
+
+-- Migration: makes and changes tables, writes the deployment id and the shards.
+GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, DROP, REFERENCES ON inventory.* TO inventory_migrate;
+
+-- API: reads everything, writes products and prices. UPDATE on products is also what the locking
+-- read of a cache fill needs.
+GRANT SELECT ON inventory.* TO inventory_api;
+GRANT INSERT, UPDATE ON inventory.products TO inventory_api;
+GRANT INSERT ON inventory.price_history TO inventory_api;
+
+-- Worker: adds views, keeps watermarks, sets dead letters aside. It writes no product.
+GRANT SELECT ON inventory.* TO inventory_worker;
+GRANT INSERT, UPDATE ON inventory.product_views TO inventory_worker;
+GRANT INSERT, UPDATE ON inventory.view_hours TO inventory_worker;
+GRANT INSERT, UPDATE ON inventory.view_marks TO inventory_worker;
+GRANT UPDATE ON inventory.view_shards TO inventory_worker;
+GRANT INSERT ON inventory.dead_letters TO inventory_worker;

@@ -1,0 +1,3 @@
+//! Everything that is tested against real servers, as one binary.
+
+mod smoke;
