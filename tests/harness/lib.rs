@@ -32,10 +32,7 @@ pub async fn eventually<T>(what: &str, deadline: Duration, mut condition: impl A
 /// A seed for a test's randomness: `SEED` of the environment, or a new one. Printed, so that a failure can be run again.
 #[must_use]
 pub fn seed() -> u64 {
-    let seed = std::env::var("SEED")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or_else(|| fastrand::u64(..));
+    let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed}");
     seed
 }

@@ -25,43 +25,19 @@ pub struct Program {
 pub(crate) fn binary(name: &str) -> PathBuf {
     let tests = std::env::current_exe().expect("the test binary has a path");
     let built = tests.ancestors().nth(2).expect("target/<profile>/deps/<test>").join(name);
-    assert!(
-        built.exists(),
-        "{} is not built; run `cargo xtask test`, or `cargo build --workspace --bins` first",
-        built.display()
-    );
+    assert!(built.exists(), "{} is not built; run `cargo xtask test`, or `cargo build --workspace --bins` first", built.display());
     built
 }
 
 impl Program {
     pub(crate) async fn start(name: &'static str, environment: Vec<(String, String)>, dir: &Path, number: usize) -> Self {
-        let value = |key: &str| {
-            environment
-                .iter()
-                .find(|(name, _)| name == key)
-                .map(|(_, value)| format!("http://{value}"))
-        };
-        let ops = value(if name == "inventory-api" {
-            "INVENTORY_API_OPS_LISTEN"
-        } else {
-            "INVENTORY_WORKER_OPS_LISTEN"
-        });
+        let value = |key: &str| environment.iter().find(|(name, _)| name == key).map(|(_, value)| format!("http://{value}"));
+        let ops = value(if name == "inventory-api" { "INVENTORY_API_OPS_LISTEN" } else { "INVENTORY_WORKER_OPS_LISTEN" });
         let log = dir.join(format!("{name}-{number}.log"));
         let process = spawn(name, &environment, &log);
         let url = value("INVENTORY_API_LISTEN").unwrap_or_default();
-        let client = reqwest::Client::builder()
-            .timeout(Duration::from_secs(30))
-            .build()
-            .expect("a client without TLS can be built");
-        Self {
-            name,
-            environment,
-            log,
-            url,
-            ops: ops.expect("an ops listener is set"),
-            process,
-            client,
-        }
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().expect("a client without TLS can be built");
+        Self { name, environment, log, url, ops: ops.expect("an ops listener is set"), process, client }
     }
 
     /// Waits until the ops listener says that the program is ready.
@@ -110,12 +86,7 @@ impl Program {
 
     /// Everything that `/metrics` shows.
     pub async fn metrics(&self) -> String {
-        let answer = self
-            .client
-            .get(format!("{}/metrics", self.ops))
-            .send()
-            .await
-            .expect("metrics are served");
+        let answer = self.client.get(format!("{}/metrics", self.ops)).send().await.expect("metrics are served");
         answer.text().await.expect("metrics are text")
     }
 
@@ -137,6 +108,5 @@ fn spawn(name: &str, environment: &[(String, String)], log: &Path) -> Process {
 /// The value of one series in the text of `/metrics`.
 #[must_use]
 pub fn metric_in(text: &str, series: &str) -> Option<f64> {
-    text.lines()
-        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.trim().parse().ok())
+    text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.trim().parse().ok())
 }

@@ -59,8 +59,7 @@ impl Proxy {
 
     /// Everything that waits passes.
     pub fn release(&self) {
-        self.rules
-            .send_modify(|rules| (rules.hold_requests, rules.hold_replies) = (false, false));
+        self.rules.send_modify(|rules| (rules.hold_requests, rules.hold_replies) = (false, false));
     }
 
     /// Closes all connections; what was held is lost.

@@ -43,11 +43,7 @@ static NUMBER: AtomicUsize = AtomicUsize::new(0);
 fn run_dir() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
-        let target = crate::program::binary("inventory-api")
-            .ancestors()
-            .nth(2)
-            .expect("target/<profile>")
-            .to_owned();
+        let target = crate::program::binary("inventory-api").ancestors().nth(2).expect("target/<profile>").to_owned();
         let base = target.join("tests");
         remove_older_runs(&base);
         let dir = base.join(format!("run-{}", std::process::id()));
@@ -68,11 +64,7 @@ fn remove_older_runs(base: &Path) {
     runs.sort_by_key(|entry| entry.metadata().and_then(|metadata| metadata.modified()).ok());
     let old = runs.len().saturating_sub(KEPT);
     for entry in runs.into_iter().take(old) {
-        let alive = entry
-            .file_name()
-            .to_string_lossy()
-            .strip_prefix("run-")
-            .is_some_and(|pid| Path::new("/proc").join(pid).exists());
+        let alive = entry.file_name().to_string_lossy().strip_prefix("run-").is_some_and(|pid| Path::new("/proc").join(pid).exists());
         if !alive {
             // A run that cannot be removed is only clutter.
             let _ = std::fs::remove_dir_all(entry.path());
@@ -88,12 +80,7 @@ fn templates() -> PathBuf {
 fn shared_mysql() -> u16 {
     static SHARED: OnceLock<Mutex<Mysql>> = OnceLock::new();
     let mysql = SHARED.get_or_init(|| {
-        let options = MysqlOptions {
-            dir: run_dir().join("mysql"),
-            fsync: false,
-            templates: Some(templates()),
-            ..MysqlOptions::default()
-        };
+        let options = MysqlOptions { dir: run_dir().join("mysql"), fsync: false, templates: Some(templates()), ..MysqlOptions::default() };
         Mutex::new(Mysql::start(options).unwrap_or_else(|error| panic!("{error}")))
     });
     mysql.lock().unwrap_or_else(std::sync::PoisonError::into_inner).port()
@@ -109,41 +96,21 @@ impl Shop {
         let dir = run_dir().join(format!("shop-{number}"));
         std::fs::create_dir_all(&dir).expect("target can be written");
         let start_redis = |options: RedisOptions, name: &str| {
-            let options = RedisOptions {
-                dir: dir.join(name),
-                ..options
-            };
+            let options = RedisOptions { dir: dir.join(name), ..options };
             Redis::start(options).unwrap_or_else(|error| panic!("{error}"))
         };
         let redis = start_redis(options.redis, "redis");
         let cache_redis = options.cache_redis.map(|options| start_redis(options, "cache"));
         let mysql = options.own_mysql.then(|| {
-            let options = MysqlOptions {
-                dir: dir.join("mysql"),
-                templates: Some(templates()),
-                ..MysqlOptions::default()
-            };
+            let options = MysqlOptions { dir: dir.join("mysql"), templates: Some(templates()), ..MysqlOptions::default() };
             Mysql::start(options).unwrap_or_else(|error| panic!("{error}"))
         });
         let mysql_port = mysql.as_ref().map_or_else(shared_mysql, |mysql| mysql.port());
         let database = format!("shop_{}_{number}", std::process::id());
         let sql = mysql_async::Pool::new(format!("mysql://root@127.0.0.1:{mysql_port}").as_str());
-        let client = reqwest::Client::builder()
-            .timeout(std::time::Duration::from_secs(30))
-            .build()
-            .expect("a client can be built");
+        let client = reqwest::Client::builder().timeout(std::time::Duration::from_secs(30)).build().expect("a client can be built");
         let environment = options.environment;
-        let shop = Self {
-            redis,
-            cache_redis,
-            mysql,
-            mysql_port,
-            database,
-            dir,
-            environment,
-            sql,
-            client,
-        };
+        let shop = Self { redis, cache_redis, mysql, mysql_port, database, dir, environment, sql, client };
         shop.migrate().await;
         shop
     }
@@ -158,19 +125,14 @@ impl Shop {
         let file = include_str!("../../deploy/grants.sql");
         let grants: String = file.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
         let grants = grants.replace(" inventory.", &format!(" {database}."));
-        let (before, after): (Vec<_>, Vec<_>) = grants
-            .split(';')
-            .map(str::trim)
-            .filter(|grant| !grant.is_empty())
-            .partition(|grant| grant.ends_with("inventory_migrate"));
+        let (before, after): (Vec<_>, Vec<_>) =
+            grants.split(';').map(str::trim).filter(|grant| !grant.is_empty()).partition(|grant| grant.ends_with("inventory_migrate"));
         for grant in before {
             self.run(grant).await;
         }
         let metrics = Arc::new(StoreMetrics::new(&Registry::new("tests")));
         let mysql = MySql::new(&self.mysql_url("inventory_migrate"), 4, metrics).expect("the URL is well formed");
-        migrations::migrate(&mysql, Shards::new(4).expect("4 shards"))
-            .await
-            .expect("the database can be migrated");
+        migrations::migrate(&mysql, Shards::new(4).expect("4 shards")).await.expect("the database can be migrated");
         for grant in after {
             self.run(grant).await;
         }
@@ -207,10 +169,8 @@ impl Shop {
     /// The settings by which `user`'s programs reach both stores; `extra` wins.
     #[must_use]
     pub fn settings(&self, user: &str, extra: &[(&str, String)]) -> Vec<(String, String)> {
-        let mut settings = vec![
-            ("INVENTORY_MYSQL_URL".to_owned(), self.mysql_url(user)),
-            ("INVENTORY_REDIS_URL".to_owned(), self.redis.url()),
-        ];
+        let mut settings =
+            vec![("INVENTORY_MYSQL_URL".to_owned(), self.mysql_url(user)), ("INVENTORY_REDIS_URL".to_owned(), self.redis.url())];
         if let Some(cache) = &self.cache_redis {
             settings.push(("INVENTORY_CACHE_REDIS_URL".to_owned(), cache.url()));
         }
@@ -294,10 +254,7 @@ impl Shop {
         let mut conn = self.sql_connection().await;
         let ids: Vec<u64> = (1..=count).collect();
         for chunk in ids.chunks(1_000) {
-            let rows: Vec<String> = chunk
-                .iter()
-                .map(|id| format!("({id}, 'P{id}', 'Product {id}', 1.00, 'GBP')"))
-                .collect();
+            let rows: Vec<String> = chunk.iter().map(|id| format!("({id}, 'P{id}', 'Product {id}', 1.00, 'GBP')")).collect();
             let sql = format!("INSERT INTO products (id, sku, name, price, currency) VALUES {}", rows.join(","));
             conn.query_drop(sql).await.expect("products can be made with plain SQL");
         }
@@ -305,14 +262,12 @@ impl Shop {
 
     /// Views of a product in MySQL.
     pub async fn views(&self, id: u64) -> u64 {
-        self.number(&format!("SELECT views FROM product_views WHERE product_id = {id}"))
-            .await
+        self.number(&format!("SELECT views FROM product_views WHERE product_id = {id}")).await
     }
 
     /// Views of all products in MySQL.
     pub async fn all_views(&self) -> u64 {
-        self.number("SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM product_views")
-            .await
+        self.number("SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM product_views").await
     }
 }
 

@@ -12,15 +12,7 @@ async fn a_view_that_was_accepted_is_drained_into_mysql_and_shown() {
         let answer = shop.client.post(format!("{}/v1/products/2/views", api.url)).send().await.unwrap();
         assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
     }
-    let product: Value = shop
-        .client
-        .get(format!("{}/v1/products/2", api.url))
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let product: Value = shop.client.get(format!("{}/v1/products/2", api.url)).send().await.unwrap().json().await.unwrap();
     assert_eq!(product["views"], json!(5));
     eventually("five views are in MySQL", SOON, async || (shop.views(2).await == 5).then_some(())).await;
 }

@@ -48,11 +48,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(registry: &Registry, state: State) -> Self {
         let http = Arc::new(HttpMetrics::new(registry, &routes::SPECS));
-        Self {
-            state: web::Data::new(state),
-            http,
-            log_budget: Arc::new(LogBudget::new()),
-        }
+        Self { state: web::Data::new(state), http, log_budget: Arc::new(LogBudget::new()) }
     }
 }
 
@@ -63,14 +59,11 @@ pub(crate) fn app(
     impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = actix_web::Error, InitError = ()> + use<>,
 > {
     let edge = Rc::new(Edge::new(&shared.http, shared.log_budget.clone()));
-    App::new()
-        .app_data(shared.state.clone())
-        .configure(|config| routes::configure(config, &shared.http))
-        .wrap_fn(move |request, inner| {
-            let (edge, began) = (edge.clone(), Instant::now());
-            let response = inner.call(request);
-            async move { Ok(edge.finish(response.await?, began.elapsed())) }
-        })
+    App::new().app_data(shared.state.clone()).configure(|config| routes::configure(config, &shared.http)).wrap_fn(move |request, inner| {
+        let (edge, began) = (edge.clone(), Instant::now());
+        let response = inner.call(request);
+        async move { Ok(edge.finish(response.await?, began.elapsed())) }
+    })
 }
 
 /// A server that listens.
@@ -97,24 +90,9 @@ impl Application {
         let metrics = Metrics::new(&registry);
         let shared = Shared::new(&registry, State::new(settings.request_timeout, metrics.ingest.clone()));
         let (server, address) = listen(&settings, shared.clone())?;
-        let ops = serve_ops(
-            ops_listener,
-            Ops {
-                registry,
-                health: health.clone(),
-            },
-            |_| (),
-        )?;
+        let ops = serve_ops(ops_listener, Ops { registry, health: health.clone() }, |_| ())?;
         let addresses = [address, ops_address];
-        Ok(Self {
-            settings,
-            server,
-            ops,
-            addresses,
-            shared,
-            metrics,
-            health,
-        })
+        Ok(Self { settings, server, ops, addresses, shared, metrics, health })
     }
 
     /// Of the API and of the ops listener; settings may have left the choice of ports to the system.
@@ -127,15 +105,7 @@ impl Application {
     /// # Errors
     /// A listener failed, or the stores refuse this process.
     pub(crate) async fn run_until_stopped(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self {
-            settings,
-            server,
-            ops,
-            shared,
-            metrics,
-            health,
-            ..
-        } = self;
+        let Self { settings, server, ops, shared, metrics, health, .. } = self;
         let handle = server.handle();
         let mut server = tokio::spawn(server);
         // Answers to the last, so that probes see the draining.
@@ -165,7 +135,7 @@ fn listen(settings: &Settings, shared: Shared) -> anyhow::Result<(Server, Socket
         .client_request_timeout(HEAD_LIMIT)
         .client_disconnect_timeout(CLOSE_LIMIT)
         .keep_alive(KEEP_ALIVE)
-        .shutdown_timeout(settings.shutdown_timeout.as_secs().max(1))
+        .shutdown_timeout(whole_seconds(settings.shutdown_timeout))
         .disable_signals()
         .bind(address)
         .with_context(|| format!("cannot listen on {address} (INVENTORY_API_LISTEN)"))?;
@@ -173,6 +143,12 @@ fn listen(settings: &Settings, shared: Shared) -> anyhow::Result<(Server, Socket
     Ok((server.run(), bound))
 }
 
+/// Rounded up: a limit of 500 ms must not become none.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+/// Ends a task when the function that started it ends.
 struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {

@@ -11,13 +11,8 @@ use telemetry::config::{LogArgs, parse_duration, refuse_unknown_variables, requi
 const MAX_THREADS: i64 = 512;
 
 /// Ours, but not acted upon yet. Whoever sets one of them relies on it, so it is not ignored.
-const NOT_SUPPORTED: [&str; 5] = [
-    "INVENTORY_TOKENS_FILE",
-    "INVENTORY_CORS_ORIGINS",
-    "INVENTORY_RATE_LIMIT",
-    "INVENTORY_TLS_CERT_FILE",
-    "INVENTORY_TLS_KEY_FILE",
-];
+const NOT_SUPPORTED: [&str; 5] =
+    ["INVENTORY_TOKENS_FILE", "INVENTORY_CORS_ORIGINS", "INVENTORY_RATE_LIMIT", "INVENTORY_TLS_CERT_FILE", "INVENTORY_TLS_KEY_FILE"];
 
 /// HTTP API of the inventory: products, prices and views
 #[derive(Parser)]
@@ -32,7 +27,7 @@ pub(crate) struct Settings {
     /// HTTP threads [default: number of cores]
     #[arg(long, env = "INVENTORY_API_THREADS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS))]
     pub(crate) api_threads: Option<u16>,
-    /// How long one request may take
+    /// How long the body of a request may take to arrive, and then the work on it
     #[arg(long, env = "INVENTORY_REQUEST_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     pub(crate) request_timeout: Duration,
     /// How long a stop waits for requests in flight

@@ -35,11 +35,7 @@ pub(crate) struct Edge {
 
 impl Edge {
     pub(crate) fn new(metrics: &HttpMetrics, log_budget: Arc<LogBudget>) -> Self {
-        Self {
-            ids: RequestIds::new(),
-            unmatched: metrics.unmatched(),
-            log_budget,
-        }
+        Self { ids: RequestIds::new(), unmatched: metrics.unmatched(), log_budget }
     }
 
     pub(crate) fn finish(&self, response: ServiceResponse, took: Duration) -> ServiceResponse {
@@ -75,15 +71,13 @@ impl Edge {
 
     fn count(&self, request: &HttpRequest, status: StatusCode, took: Duration) {
         let template = request.app_data::<TemplateMetrics>();
-        let metrics = template
-            .and_then(|template| template.of(request.method()))
-            .unwrap_or(&self.unmatched);
+        let metrics = template.and_then(|template| template.of(request.method())).unwrap_or(&self.unmatched);
         metrics.observe(status.as_u16(), took);
     }
 
     /// The query is left out: it may carry a key.
     fn log(&self, request: &HttpRequest, status: StatusCode, id: &HeaderValue, took: Duration, problem: Option<&Problem>) {
-        let Some(suppressed) = self.log_budget.take() else { return };
+        let Some(suppressed) = self.log_budget.take(status) else { return };
         let request_id = id.to_str().unwrap_or_default();
         let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
         let (method, path, status) = (request.method().as_str(), request.path(), status.as_u16());
@@ -93,18 +87,7 @@ impl Edge {
         let suppressed = (suppressed > 0).then_some(suppressed);
         macro_rules! line {
             ($level:ident, $message:literal) => {
-                tracing::$level!(
-                    request_id,
-                    traceparent,
-                    method,
-                    path,
-                    status,
-                    took_ms,
-                    problem = slug,
-                    source,
-                    suppressed,
-                    $message
-                )
+                tracing::$level!(request_id, traceparent, method, path, status, took_ms, problem = slug, source, suppressed, $message)
             };
         }
         match status {
@@ -115,9 +98,11 @@ impl Edge {
     }
 }
 
-/// Bounds the lines about requests, and counts what it kept back.
+/// Bounds the lines about requests, and counts what it kept back. Faults of ours have a budget of their own,
+/// so that they are not lost among the refusals while a store is away.
 pub(crate) struct LogBudget {
-    window: Mutex<Window>,
+    faults: Mutex<Window>,
+    others: Mutex<Window>,
 }
 
 struct Window {
@@ -128,28 +113,29 @@ struct Window {
 
 impl LogBudget {
     pub(crate) fn new() -> Self {
-        Self {
-            window: Mutex::new(Window {
-                began: Instant::now(),
-                lines: 0,
-                suppressed: 0,
-            }),
-        }
+        let window = || Mutex::new(Window { began: Instant::now(), lines: 0, suppressed: 0 });
+        Self { faults: window(), others: window() }
     }
 
     /// `None`: keep quiet. Otherwise how many lines were kept back since the last one.
-    fn take(&self) -> Option<u64> {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        if window.began.elapsed() >= Duration::from_secs(1) {
-            window.began = Instant::now();
-            window.lines = 0;
+    fn take(&self, status: StatusCode) -> Option<u64> {
+        let window = if status == StatusCode::INTERNAL_SERVER_ERROR { &self.faults } else { &self.others };
+        window.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Window {
+    fn take(&mut self) -> Option<u64> {
+        if self.began.elapsed() >= Duration::from_secs(1) {
+            self.began = Instant::now();
+            self.lines = 0;
         }
-        if window.lines == MAX_LINES_PER_SECOND {
-            window.suppressed += 1;
+        if self.lines == MAX_LINES_PER_SECOND {
+            self.suppressed += 1;
             return None;
         }
-        window.lines += 1;
-        Some(std::mem::take(&mut window.suppressed))
+        self.lines += 1;
+        Some(std::mem::take(&mut self.suppressed))
     }
 }
 
@@ -160,12 +146,13 @@ mod tests {
     #[test]
     fn lines_are_bounded_and_what_was_kept_back_is_counted() {
         let budget = LogBudget::new();
+        let take = || budget.take(StatusCode::SERVICE_UNAVAILABLE);
         for _ in 0..MAX_LINES_PER_SECOND {
-            assert_eq!(budget.take(), Some(0));
+            assert_eq!(take(), Some(0));
         }
-        assert_eq!([budget.take(), budget.take()], [None, None]);
-        budget.window.lock().unwrap().began -= Duration::from_secs(1);
-        assert_eq!(budget.take(), Some(2));
-        assert_eq!(budget.take(), Some(0));
+        assert_eq!([take(), take()], [None, None]);
+        assert_eq!(budget.take(StatusCode::INTERNAL_SERVER_ERROR), Some(0));
+        budget.others.lock().unwrap().began -= Duration::from_secs(1);
+        assert_eq!([take(), take()], [Some(2), Some(0)]);
     }
 }

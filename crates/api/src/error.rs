@@ -148,10 +148,7 @@ fn count_faults(faults: &[Fault]) -> String {
 
 /// The cause and the causes behind it, on one line.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(error.source(), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
+    std::iter::successors(error.source(), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 impl ResponseError for ApiError {
@@ -168,18 +165,9 @@ impl ResponseError for ApiError {
         if let Self::MethodNotAllowed { allow } = self {
             response.headers_mut().insert(ALLOW, allow.clone());
         }
-        let faults = if let Self::Invalid(faults) = self {
-            faults.clone()
-        } else {
-            Vec::new()
-        };
+        let faults = if let Self::Invalid(faults) = self { faults.clone() } else { Vec::new() };
         let source = Some(chain(self)).filter(|text| !text.is_empty());
-        response.extensions_mut().insert(Problem {
-            kind: self.kind(),
-            detail: self.to_string().into(),
-            faults,
-            source,
-        });
+        response.extensions_mut().insert(Problem { kind: self.kind(), detail: self.to_string().into(), faults, source });
         response
     }
 }

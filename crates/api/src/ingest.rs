@@ -85,28 +85,12 @@ impl Ingest {
         let lane = |shard| {
             let (sender, waiting) = mpsc::channel(MOST_WAITING);
             let (redis, entries, metrics) = (redis.clone(), entries.clone(), metrics.clone());
-            let lane = Lane {
-                redis,
-                shard,
-                writer,
-                seq: 0,
-                accepted: 0,
-                entries,
-                settings,
-                metrics,
-            };
+            let lane = Lane { redis, shard, writer, seq: 0, accepted: 0, entries, settings, metrics };
             tokio::spawn(lane.run(waiting));
             sender
         };
         let lanes = shards.all().map(lane).collect();
-        Self {
-            catalog,
-            lanes,
-            entries,
-            shards,
-            capacity: settings.capacity,
-            metrics,
-        }
+        Self { catalog, lanes, entries, shards, capacity: settings.capacity, metrics }
     }
 
     /// Takes `views` (1 to 1,000) of a product in; returns when they are in Redis.
@@ -134,11 +118,7 @@ impl Ingest {
             return Err(Refused::OverCapacity);
         }
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting {
-            product: id.get(),
-            views,
-            answer,
-        };
+        let waiting = Waiting { product: id.get(), views, answer };
         let lane = &self.lanes[usize::from(self.shards.of(id))];
         lane.try_send(waiting).map_err(|_| Refused::Unavailable)?;
         answered.await.unwrap_or(Err(Refused::Unknown))
@@ -234,11 +214,7 @@ impl Lane {
                 return Some(session);
             }
         }
-        tracing::warn!(
-            shard = self.shard,
-            seq = self.seq,
-            "a push was given up, its outcome is unknown: {why}"
-        );
+        tracing::warn!(shard = self.shard, seq = self.seq, "a push was given up, its outcome is unknown: {why}");
         None
     }
 }

@@ -25,18 +25,23 @@ use telemetry::stop::Shutdown;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run().await {
+    let settings = match Settings::read().and_then(|settings| settings.log.init().map(|()| settings)) {
+        Ok(settings) => settings,
+        Err(fault) => {
+            eprintln!("inventory-api: {fault}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match run(settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("inventory-api: {error:#}");
+            tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn run() -> anyhow::Result<()> {
-    let settings = Settings::read().map_err(anyhow::Error::msg)?;
-    settings.log.init().map_err(anyhow::Error::msg)?;
+async fn run(settings: Settings) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
     let application = Application::build(settings)?;
     let [api, ops] = application.addresses();

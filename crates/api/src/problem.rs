@@ -137,12 +137,7 @@ struct Body<'a> {
 
 impl Problem {
     pub(crate) fn of_type(kind: &'static ProblemType) -> Self {
-        Self {
-            kind,
-            detail: Cow::Borrowed(kind.cause),
-            faults: Vec::new(),
-            source: None,
-        }
+        Self { kind, detail: Cow::Borrowed(kind.cause), faults: Vec::new(), source: None }
     }
 
     /// The body of the answer.
@@ -172,17 +167,9 @@ mod tests {
     #[test]
     fn slugs_are_unique_and_fit_into_a_path() {
         for (n, kind) in ALL.iter().enumerate() {
-            assert!(
-                kind.slug.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'),
-                "{}",
-                kind.slug
-            );
+            assert!(kind.slug.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{}", kind.slug);
             assert!(!ALL[..n].iter().any(|other| other.slug == kind.slug), "{}", kind.slug);
-            assert!(
-                StatusCode::from_u16(kind.status).is_ok_and(|status| status.as_u16() >= 400),
-                "{}",
-                kind.slug
-            );
+            assert!(StatusCode::from_u16(kind.status).is_ok_and(|status| status.as_u16() >= 400), "{}", kind.slug);
         }
     }
 }

@@ -15,10 +15,7 @@ pub(crate) struct RequestIds {
 
 impl RequestIds {
     pub(crate) fn new() -> Self {
-        Self {
-            prefix: fastrand::u64(..),
-            last: Cell::new(0),
-        }
+        Self { prefix: fastrand::u64(..), last: Cell::new(0) }
     }
 
     /// The request's `X-Request-Id` if it has 1 to 128 visible ASCII characters, else a new one.

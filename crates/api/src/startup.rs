@@ -46,17 +46,11 @@ pub(crate) async fn bring_up(
     let Some((mysql, redis)) = watch::reach(&settings.stores, &metrics.stores, &health, &shutdown).await? else {
         return Ok(());
     };
-    let catalog_metrics = catalog::Metrics {
-        cache: metrics.cache,
-        prices: metrics.prices,
-    };
+    let catalog_metrics = catalog::Metrics { cache: metrics.cache, prices: metrics.prices };
     let catalog = Catalog::new(mysql.clone(), redis.clone(), catalog_metrics);
     metrics.queue.capacity.set_count(settings.queue_capacity);
     let ingest = Ingest::start(catalog.clone(), &redis, of_ingest(&settings), metrics.ingest);
-    state.set_ready(Ready {
-        catalog,
-        ingest: ingest.clone(),
-    });
+    state.set_ready(Ready { catalog, ingest: ingest.clone() });
     watch::watch(mysql, redis, health, metrics.queue, |depth| ingest.note_depth(depth), shutdown).await;
     Ok(())
 }

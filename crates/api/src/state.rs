@@ -17,18 +17,14 @@ pub(crate) struct Ready {
 
 pub(crate) struct State {
     ready: OnceLock<Ready>,
-    /// How long one request may take.
+    /// How long the body of a request may take to arrive, and then the work on it.
     pub(crate) time_limit: Duration,
     pub(crate) views: Arc<IngestMetrics>,
 }
 
 impl State {
     pub(crate) fn new(time_limit: Duration, views: Arc<IngestMetrics>) -> Self {
-        Self {
-            ready: OnceLock::new(),
-            time_limit,
-            views,
-        }
+        Self { ready: OnceLock::new(), time_limit, views }
     }
 
     /// Called once, when the stores were reached for the first time.

@@ -52,20 +52,9 @@ where
     where
         F: Future<Output = Result<HashMap<K, V>, Error>> + Send + 'static,
     {
-        let waiting = Waiting {
-            loads: HashMap::new(),
-            order: VecDeque::new(),
-            count: 0,
-            flights: 0,
-        };
+        let waiting = Waiting { loads: HashMap::new(), order: VecDeque::new(), count: 0, flights: 0 };
         let flight: Flight<K, V> = Box::new(move |keys| Box::pin(flight(keys)));
-        Self {
-            inner: Arc::new(Inner {
-                flight,
-                waiting: Mutex::new(waiting),
-                runtime: tokio::runtime::Handle::current(),
-            }),
-        }
+        Self { inner: Arc::new(Inner { flight, waiting: Mutex::new(waiting), runtime: tokio::runtime::Handle::current() }) }
     }
 
     /// Loads one key. `joined` tells whether the load shares the key of another that was waiting.
@@ -119,10 +108,7 @@ where
             };
             for (key, answers) in loads {
                 let missing = || Error::new(Kind::Bug, "a flight left a key out");
-                let value = result
-                    .as_ref()
-                    .map_err(Error::clone)
-                    .and_then(|values| values.get(&key).cloned().ok_or_else(missing));
+                let value = result.as_ref().map_err(Error::clone).and_then(|values| values.get(&key).cloned().ok_or_else(missing));
                 for answer in answers {
                     // Whoever asked may be gone.
                     let _ = answer.send(value.clone());
@@ -134,12 +120,7 @@ where
     #[allow(clippy::type_complexity)]
     fn take(&self) -> Option<Vec<(K, Vec<oneshot::Sender<Result<V, Error>>>)>> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let Waiting {
-            loads,
-            order,
-            count,
-            flights,
-        } = &mut *waiting;
+        let Waiting { loads, order, count, flights } = &mut *waiting;
         let most = order.len().min(MOST_KEYS);
         let taken: Vec<_> = order.drain(..most).filter_map(|key| loads.remove_entry(&key)).collect();
         *count -= taken.iter().map(|(_, answers)| answers.len()).sum::<usize>();
@@ -164,11 +145,7 @@ mod tests {
     }
 
     fn gated() -> (Arc<Gate>, Arc<Gather<u64, usize>>) {
-        let gate = Arc::new(Gate {
-            started: AtomicUsize::new(0),
-            keys: AtomicUsize::new(0),
-            go: Semaphore::new(0),
-        });
+        let gate = Arc::new(Gate { started: AtomicUsize::new(0), keys: AtomicUsize::new(0), go: Semaphore::new(0) });
         let inner = gate.clone();
         let gather = Gather::new(move |keys: Vec<u64>| {
             let gate = inner.clone();
@@ -217,11 +194,7 @@ mod tests {
         for load in loads {
             load.await.unwrap();
         }
-        assert!(
-            gate.started.load(Ordering::SeqCst) <= 2 * FLIGHTS,
-            "{} statements",
-            gate.started.load(Ordering::SeqCst)
-        );
+        assert!(gate.started.load(Ordering::SeqCst) <= 2 * FLIGHTS, "{} statements", gate.started.load(Ordering::SeqCst));
     }
 
     #[tokio::test]

@@ -32,17 +32,10 @@ impl Known {
             let mysql = mysql.clone();
             async move {
                 let existing = products::existing(&mysql, &ids).await?;
-                Ok(ids
-                    .into_iter()
-                    .map(|id| (id, existing.contains(&id.get())))
-                    .collect::<HashMap<_, _>>())
+                Ok(ids.into_iter().map(|id| (id, existing.contains(&id.get()))).collect::<HashMap<_, _>>())
             }
         });
-        Self {
-            present: Cache::new(MOST_KNOWN),
-            absent: Cache::new(MOST_ABSENT),
-            ask,
-        }
+        Self { present: Cache::new(MOST_KNOWN), absent: Cache::new(MOST_ABSENT), ask }
     }
 
     pub(crate) fn note(&self, id: ProductId, exists: bool) {

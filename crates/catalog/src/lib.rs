@@ -81,13 +81,6 @@ impl Catalog {
     pub fn new(mysql: MySql, redis: Redis, metrics: Metrics) -> Self {
         let stores = Stores { mysql, redis };
         let (reads, known) = (read::Gathers::new(&stores), known::Known::new(&stores.mysql));
-        Self {
-            inner: Arc::new(Inner {
-                stores,
-                reads,
-                known,
-                metrics,
-            }),
-        }
+        Self { inner: Arc::new(Inner { stores, reads, known, metrics }) }
     }
 }

@@ -85,11 +85,7 @@ impl Catalog {
     /// The record was not cached and MySQL is away.
     pub async fn product(&self, id: ProductId) -> Result<Shown, Error> {
         let mut reads = self.inner.stores.redis.read(&[id]).await;
-        let read = reads.pop().unwrap_or(Read {
-            entry: Entry::Busy,
-            available: None,
-            views: None,
-        });
+        let read = reads.pop().unwrap_or(Read { entry: Entry::Busy, available: None, views: None });
         self.complete(id, read).await
     }
 
@@ -124,32 +120,16 @@ impl Catalog {
         self.inner.known.note_if_new(id, cached.json.is_some(), source);
         let version = cached.version;
         let Some(json) = cached.json else {
-            return Ok(Shown {
-                id,
-                record: None,
-                available: None,
-                views: None,
-                source,
-            });
+            return Ok(Shown { id, record: None, available: None, views: None, source });
         };
         let (available, views) = tokio::join!(self.available(id, read.available), self.views(id, read.views));
-        Ok(Shown {
-            id,
-            record: Some(Record { version, json }),
-            available,
-            views,
-            source,
-        })
+        Ok(Shown { id, record: Some(Record { version, json }), available, views, source })
     }
 
     async fn record(&self, id: ProductId, entry: Entry) -> Result<(Cached, Source), Error> {
         let (result, source) = match entry {
             Entry::Data(cached) => {
-                let result = if cached.json.is_some() {
-                    CacheResult::Hit
-                } else {
-                    CacheResult::NegativeHit
-                };
+                let result = if cached.json.is_some() { CacheResult::Hit } else { CacheResult::NegativeHit };
                 self.inner.metrics.cache.requests[result].inc();
                 return Ok((cached, Source::Hit));
             }
@@ -266,12 +246,7 @@ impl Stores {
         for attempt in 1.. {
             let fill = ShownFill::begin(&self.redis, &open).await?;
             let totals = view_counts::totals(&self.mysql, &open).await?;
-            shown.extend(
-                fill.store(&self.redis, &totals)
-                    .await?
-                    .into_iter()
-                    .map(|(id, views)| (id, Some(views))),
-            );
+            shown.extend(fill.store(&self.redis, &totals).await?.into_iter().map(|(id, views)| (id, Some(views))));
             open.retain(|id| shown[id].is_none());
             if open.is_empty() || started.elapsed() > SHOWN_LIMIT {
                 break;
@@ -289,9 +264,5 @@ async fn in_time<T>(load: impl Future<Output = (Result<T, storage::Error>, bool)
 }
 
 pub(crate) fn cached(row: &ProductRow) -> Result<Cached, storage::Error> {
-    if row.deleted {
-        Ok(Cached::absent(row.product.version))
-    } else {
-        Cached::of(&row.product)
-    }
+    if row.deleted { Ok(Cached::absent(row.product.version)) } else { Cached::of(&row.product) }
 }

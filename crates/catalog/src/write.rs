@@ -77,12 +77,7 @@ impl Catalog {
         let write = self.write();
         let (prices, started) = (self.inner.metrics.prices.clone(), write.started);
         let task = async move { retried!(write, write.set_price(id, price, reason.as_deref())) };
-        let result = self
-            .inner
-            .stores
-            .mysql
-            .detached(MysqlOp::Price, Kind::Unknown, WRITE_LIMIT, task)
-            .await;
+        let result = self.inner.stores.mysql.detached(MysqlOp::Price, Kind::Unknown, WRITE_LIMIT, task).await;
         prices.duration[PriceStage::Total].observe(started.elapsed());
         let result = result.map_err(Error::from).and_then(|set| set.ok_or(Error::NotFound));
         let outcome = match &result {
@@ -103,12 +98,7 @@ impl Catalog {
     pub async fn create(&self, product: NewProduct) -> Result<Product, Error> {
         let (write, sku) = (self.write(), product.sku.clone());
         let task = async move { retried!(write, write.create(&product)) };
-        let created = self
-            .inner
-            .stores
-            .mysql
-            .detached(MysqlOp::Create, Kind::Unknown, WRITE_LIMIT, task)
-            .await?;
+        let created = self.inner.stores.mysql.detached(MysqlOp::Create, Kind::Unknown, WRITE_LIMIT, task).await?;
         let row = created.ok_or(Error::DuplicateSku(sku))?;
         self.inner.known.note(row.product.id, true);
         Ok(row.product)
@@ -121,21 +111,12 @@ impl Catalog {
     pub async fn import(&self, product: NewProduct) -> Result<Imported, Error> {
         let (write, sku) = (self.write(), product.sku.clone());
         let task = async move { retried!(write, write.import(&product)) };
-        let imported = self
-            .inner
-            .stores
-            .mysql
-            .detached(MysqlOp::Import, Kind::Unknown, WRITE_LIMIT, task)
-            .await?;
+        let imported = self.inner.stores.mysql.detached(MysqlOp::Import, Kind::Unknown, WRITE_LIMIT, task).await?;
         imported.ok_or(Error::DuplicateSku(sku))
     }
 
     fn write(&self) -> Write {
-        Write {
-            stores: self.inner.stores.clone(),
-            started: Instant::now(),
-            metrics: self.inner.metrics.clone(),
-        }
+        Write { stores: self.inner.stores.clone(), started: Instant::now(), metrics: self.inner.metrics.clone() }
     }
 }
 
@@ -152,10 +133,7 @@ impl Write {
         };
         if before.product.price == Some(price) {
             tx.rollback().await?;
-            return Ok(Some(PriceSet {
-                changed: false,
-                ..price_set(&before, price)
-            }));
+            return Ok(Some(PriceSet { changed: false, ..price_set(&before, price) }));
         }
         products::set_price(&mut tx, id, price, reason, None).await?;
         let row = self.land(tx, id).await?;
@@ -229,14 +207,6 @@ async fn roll_back<T>(tx: Tx, error: StoreError) -> Result<T, StoreError> {
 }
 
 fn price_set(row: &ProductRow, price: Money) -> PriceSet {
-    let Product {
-        id, version, updated_at, ..
-    } = row.product;
-    PriceSet {
-        product_id: id,
-        price,
-        version,
-        committed_at: updated_at,
-        changed: true,
-    }
+    let Product { id, version, updated_at, .. } = row.product;
+    PriceSet { product_id: id, price, version, committed_at: updated_at, changed: true }
 }

@@ -61,9 +61,7 @@ impl ApiClient {
         let usage = |message: String| Failure::new(Exit::Usage, message);
         let parsed = reqwest::Url::parse(url).map_err(|fault| usage(format!("API address {url:?}: {fault}")))?;
         if parsed.scheme() != "http" {
-            return Err(usage(format!(
-                "API address {url:?}: only http:// is supported, such as http://127.0.0.1:8080"
-            )));
+            return Err(usage(format!("API address {url:?}: only http:// is supported, such as http://127.0.0.1:8080")));
         }
         let mut headers = HeaderMap::new();
         if let Some(token) = token {
@@ -81,10 +79,7 @@ impl ApiClient {
             .pool_max_idle_per_host(1)
             .build()
             .map_err(|fault| Failure::doing("making the HTTP client", &fault))?;
-        Ok(Self {
-            base: url.trim_end_matches('/').to_owned(),
-            http,
-        })
+        Ok(Self { base: url.trim_end_matches('/').to_owned(), http })
     }
 
     /// POSTs one view.
@@ -95,8 +90,7 @@ impl ApiClient {
     /// PUTs a price.
     pub(crate) async fn put_price(&self, id: ProductId, price: Money, reason: &str) -> Answer {
         let body = json!({"amount": price.amount_text(), "currency": price.currency().code(), "reason": reason});
-        self.answer(self.request(Method::PUT, &format!("/v1/products/{id}/price")).json(&body))
-            .await
+        self.answer(self.request(Method::PUT, &format!("/v1/products/{id}/price")).json(&body)).await
     }
 
     /// The product as the API answers it, word for word.
@@ -117,9 +111,7 @@ impl ApiClient {
             data: Vec<Value>,
         }
         let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
-        let body = self
-            .get(self.request(Method::GET, "/v1/products").query(&[("ids", ids.join(","))]))
-            .await?;
+        let body = self.get(self.request(Method::GET, "/v1/products").query(&[("ids", ids.join(","))])).await?;
         let page: Page = self.parsed(&body)?;
         Ok(page.data)
     }
@@ -130,9 +122,7 @@ impl ApiClient {
     /// Not allowed, unreachable, or an answer of another form.
     pub(crate) async fn find_ids(&self, skus: &[Sku]) -> Result<HashMap<Sku, ProductId>, Failure> {
         let skus: Vec<_> = skus.iter().map(Sku::as_str).collect();
-        let body = self
-            .get(self.request(Method::GET, "/v1/products").query(&[("skus", skus.join(","))]))
-            .await?;
+        let body = self.get(self.request(Method::GET, "/v1/products").query(&[("skus", skus.join(","))])).await?;
         let found: Found = self.parsed(&body)?;
         let pair = |product: FoundProduct| {
             let id = ProductId::new(product.id).map_err(|fault| self.odd(&fault.to_string()))?;
@@ -148,7 +138,7 @@ impl ApiClient {
     async fn answer(&self, request: RequestBuilder) -> Answer {
         match received(request).await {
             Ok((status, retry_after, body)) => Answer::Status { status, retry_after, body },
-            Err(fault) => Answer::Nothing(self.unanswered(&fault)),
+            Err(fault) => Answer::Nothing(self.unanswered(&fault.without_url())),
         }
     }
 
@@ -170,10 +160,7 @@ impl ApiClient {
     }
 
     fn odd(&self, fault: &str) -> Failure {
-        Failure::new(
-            Exit::Failure,
-            format!("{} does not answer like an inventory API: {fault}", self.base),
-        )
+        Failure::new(Exit::Failure, format!("{} does not answer like an inventory API: {fault}", self.base))
     }
 }
 
@@ -219,10 +206,7 @@ mod tests {
     #[test]
     fn a_problem_is_told_in_its_own_words() {
         let told = |body| problem(StatusCode::NOT_FOUND, body);
-        assert_eq!(
-            told(r#"{"title":"Not found","detail":"no product 42"}"#),
-            "the API answered 404 Not Found: no product 42"
-        );
+        assert_eq!(told(r#"{"title":"Not found","detail":"no product 42"}"#), "the API answered 404 Not Found: no product 42");
         assert_eq!(told(r#"{"title":"Not found"}"#), "the API answered 404 Not Found: Not found");
         assert_eq!(told("<html>"), "the API answered 404 Not Found: no further word");
     }
@@ -230,11 +214,7 @@ mod tests {
     #[test]
     fn an_address_that_cannot_work_is_a_usage_error() {
         for url in ["127.0.0.1:8080", "https://shop.example", "", "ftp://x"] {
-            assert_eq!(
-                ApiClient::new(url, None).err().map(|failure| failure.exit),
-                Some(Exit::Usage),
-                "{url}"
-            );
+            assert_eq!(ApiClient::new(url, None).err().map(|failure| failure.exit), Some(Exit::Usage), "{url}");
         }
         assert!(ApiClient::new("http://127.0.0.1:8080/", Some("secret")).is_ok());
         assert!(ApiClient::new("http://127.0.0.1:8080/", Some("a\nb")).is_err());
@@ -246,10 +226,6 @@ mod tests {
         let client = ApiClient::new(&format!("http://{free}"), None).unwrap();
         let failure = client.product(ProductId::new(1).unwrap()).await.unwrap_err();
         assert_eq!(failure.exit, Exit::Unreachable);
-        assert!(
-            failure.message.starts_with(&format!("no answer from http://{free}: ")),
-            "{}",
-            failure.message
-        );
+        assert!(failure.message.starts_with(&format!("no answer from http://{free}: ")), "{}", failure.message);
     }
 }

@@ -198,29 +198,16 @@ mod tests {
 
     #[test]
     fn migrate_needs_no_verb() {
-        assert!(matches!(
-            parse("inventoryctl migrate").unwrap().command,
-            Command::Migrate { verb: None, .. }
-        ));
+        assert!(matches!(parse("inventoryctl migrate").unwrap().command, Command::Migrate { verb: None, .. }));
         let status = parse("inventoryctl migrate status").unwrap().command;
-        assert!(matches!(
-            status,
-            Command::Migrate {
-                verb: Some(MigrateVerb::Status),
-                ..
-            }
-        ));
+        assert!(matches!(status, Command::Migrate { verb: Some(MigrateVerb::Status), .. }));
     }
 
     #[test]
     fn a_wrong_command_line_is_a_usage_error() {
-        for line in [
-            "replay f --speed fast",
-            "replay f --clients 0",
-            "product import f --format shopify",
-            "check --full --sample 3",
-            "nonsense",
-        ] {
+        for line in
+            ["replay f --speed fast", "replay f --clients 0", "product import f --format shopify", "check --full --sample 3", "nonsense"]
+        {
             assert!(parse(&format!("inventoryctl {line}")).is_err(), "{line}");
         }
         let missing = CommandLine::try_parse_from(["inventoryctl", "replay"]).unwrap_err();

@@ -39,10 +39,7 @@ impl Row for Report {
     const COLUMNS: &'static [&'static str] = &["products_compared", "found_in_redis", "mismatches"];
 
     fn cells(&self) -> Vec<String> {
-        [self.products_compared, self.found_in_redis, self.mismatches]
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        [self.products_compared, self.found_in_redis, self.mismatches].iter().map(ToString::to_string).collect()
     }
 }
 
@@ -100,14 +97,7 @@ async fn look(stores: &Stores, api: &ApiClient, ids: &[ProductId]) -> Result<Has
     let sides = |(id, redis): (&ProductId, Side)| {
         let api = by_id.get(&Some(id.get())).cloned();
         let mysql = rows.get(id).cloned();
-        (
-            *id,
-            Sides {
-                mysql: side(mysql),
-                redis,
-                api: side(api),
-            },
-        )
+        (*id, Sides { mysql: side(mysql), redis, api: side(api) })
     };
     Ok(ids.iter().zip(cached).map(sides).collect())
 }
@@ -122,15 +112,8 @@ mod tests {
 
     #[test]
     fn the_report_has_the_fields_of_the_contract() {
-        let report = Report {
-            products_compared: 2630,
-            found_in_redis: 2630,
-            mismatches: 0,
-        };
-        assert_eq!(
-            serde_json::to_string(&report).unwrap(),
-            r#"{"products_compared":2630,"found_in_redis":2630,"mismatches":0}"#
-        );
+        let report = Report { products_compared: 2630, found_in_redis: 2630, mismatches: 0 };
+        assert_eq!(serde_json::to_string(&report).unwrap(), r#"{"products_compared":2630,"found_in_redis":2630,"mismatches":0}"#);
         assert_eq!(report.cells(), ["2630", "2630", "0"]);
     }
 }

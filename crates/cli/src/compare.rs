@@ -53,13 +53,7 @@ impl Sides {
         let first = said.next();
         let differs = said.any(|value| Some(value) != first);
         let [mysql, redis, api] = told.map(Option::flatten);
-        Line {
-            field,
-            mysql,
-            redis,
-            api,
-            differs,
-        }
+        Line { field, mysql, redis, api, differs }
     }
 
     /// The differing fields in one line, for messages.
@@ -89,13 +83,7 @@ impl Line {
     fn columns(&self) -> [String; 5] {
         let text = |value: &Option<Value>| value.as_ref().map_or("-".to_owned(), shown);
         let differs = if self.differs { "differs" } else { "" };
-        [
-            self.field.to_owned(),
-            text(&self.mysql),
-            text(&self.redis),
-            text(&self.api),
-            differs.to_owned(),
-        ]
+        [self.field.to_owned(), text(&self.mysql), text(&self.redis), text(&self.api), differs.to_owned()]
     }
 }
 
@@ -131,32 +119,17 @@ mod tests {
 
     #[test]
     fn what_all_three_say_alike_is_no_difference() {
-        let alike = Sides {
-            mysql: product("2.55"),
-            redis: product("2.55"),
-            api: product("2.55"),
-        };
+        let alike = Sides { mysql: product("2.55"), redis: product("2.55"), api: product("2.55") };
         assert!(!alike.differ());
-        let not_cached = Sides {
-            redis: Side::NotCached,
-            ..alike.clone()
-        };
+        let not_cached = Sides { redis: Side::NotCached, ..alike.clone() };
         assert!(!not_cached.differ());
-        let gone = Sides {
-            mysql: Side::Absent,
-            redis: Side::Absent,
-            api: Side::Absent,
-        };
+        let gone = Sides { mysql: Side::Absent, redis: Side::Absent, api: Side::Absent };
         assert!(!gone.differ());
     }
 
     #[test]
     fn a_stale_price_is_a_difference_of_that_field() {
-        let stale = Sides {
-            mysql: product("2.55"),
-            redis: product("2.10"),
-            api: product("2.10"),
-        };
+        let stale = Sides { mysql: product("2.55"), redis: product("2.10"), api: product("2.10") };
         let lines = stale.lines();
         let differing: Vec<_> = lines.iter().filter(|line| line.differs).map(|line| line.field).collect();
         assert_eq!(differing, ["price"]);
@@ -167,17 +140,9 @@ mod tests {
 
     #[test]
     fn a_product_that_one_place_lacks_is_a_difference() {
-        let deleted = Sides {
-            mysql: Side::Absent,
-            redis: product("1.00"),
-            api: Side::Absent,
-        };
+        let deleted = Sides { mysql: Side::Absent, redis: product("1.00"), api: Side::Absent };
         assert!(deleted.differ());
-        let unseen = Sides {
-            mysql: product("1.00"),
-            redis: Side::NotCached,
-            api: Side::Absent,
-        };
+        let unseen = Sides { mysql: product("1.00"), redis: Side::NotCached, api: Side::Absent };
         assert!(unseen.differ());
         assert_eq!(unseen.lines()[0].cells(), ["id", "42", "-", "-", "differs"]);
     }

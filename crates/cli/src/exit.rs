@@ -35,10 +35,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self {
-            exit,
-            message: message.into(),
-        }
+        Self { exit, message: message.into() }
     }
 
     /// Says what was being done when `fault` came.
@@ -77,16 +74,8 @@ mod tests {
 
     #[test]
     fn the_codes_are_those_of_the_contract() {
-        let codes = [
-            Exit::Ok,
-            Exit::Failure,
-            Exit::Usage,
-            Exit::SomeFailed,
-            Exit::NotFound,
-            Exit::Conflict,
-            Exit::NotAllowed,
-            Exit::Unreachable,
-        ];
+        let codes =
+            [Exit::Ok, Exit::Failure, Exit::Usage, Exit::SomeFailed, Exit::NotFound, Exit::Conflict, Exit::NotAllowed, Exit::Unreachable];
         assert_eq!(codes.map(|exit| exit as u8), [0, 1, 2, 3, 4, 5, 6, 7]);
     }
 

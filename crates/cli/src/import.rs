@@ -55,50 +55,54 @@ struct Report {
 }
 
 impl Row for Report {
-    const COLUMNS: &'static [&'static str] = &[
-        "products",
-        "created",
-        "updated",
-        "unchanged",
-        "refused",
-        "not_written",
-        "lines",
-        "skipped",
-        "rejected",
-        "dry_run",
-    ];
+    const COLUMNS: &'static [&'static str] =
+        &["products", "created", "updated", "unchanged", "refused", "not_written", "lines", "skipped", "rejected", "dry_run"];
 
     fn cells(&self) -> Vec<String> {
         let skipped: Vec<_> = self.skipped.iter().map(|(reason, lines)| format!("{lines} {reason}")).collect();
-        let counts = [
-            self.products,
-            self.created,
-            self.updated,
-            self.unchanged,
-            self.refused,
-            self.not_written,
-            self.lines,
-        ];
+        let counts = [self.products, self.created, self.updated, self.unchanged, self.refused, self.not_written, self.lines];
         let counts = counts.iter().map(ToString::to_string);
-        counts
-            .chain([skipped.join(", "), self.rejected.to_string(), self.dry_run.to_string()])
-            .collect()
+        counts.chain([skipped.join(", "), self.rejected.to_string(), self.dry_run.to_string()]).collect()
     }
 }
 
-/// Reads the file and writes its products with `write`.
-pub(crate) async fn run<F>(args: &ImportArgs, output: &Output, write: impl Fn(NewProduct) -> F) -> Result<Exit, Failure>
+/// What a file asks for.
+pub(crate) struct Wanted {
+    products: Vec<NewProduct>,
+    counts: Counts,
+}
+
+impl Wanted {
+    /// Reads the file, before any store is asked for.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is of no known format.
+    pub(crate) fn read(args: &ImportArgs) -> Result<Self, Failure> {
+        if args.format == Layout::Auto {
+            recognise(&args.file)?;
+        }
+        let mut rejects = Rejects::of(&args.file, args.errors_to.as_deref())?;
+        let mut products = Products::default();
+        let counts = online_retail::read(&args.file, |line| products.add(line), |reject| rejects.add(reject));
+        let counts = counts.map_err(|fault| Failure::doing(format!("reading {}", args.file.display()), &fault))?;
+        rejects.finish()?;
+        Ok(Self { products: products.into_new_products(), counts })
+    }
+}
+
+/// Writes the products with `write`.
+pub(crate) async fn run<F>(wanted: Wanted, dry_run: bool, output: &Output, write: impl Fn(NewProduct) -> F) -> Result<Exit, Failure>
 where
     F: Future<Output = Result<Written, Failure>>,
 {
     let stop = Shutdown::on_signals().map_err(|fault| Failure::doing("listening for Ctrl-C", &fault))?;
-    let (products, counts) = read(args)?;
+    let Wanted { products, counts } = wanted;
     let mut report = Report {
         products: products.len() as u64,
         lines: counts.lines,
         skipped: counts.skipped,
         rejected: counts.rejected,
-        dry_run: args.dry_run,
+        dry_run,
         ..Report::default()
     };
     let progress = Progress::start("products", Some(report.products));
@@ -115,19 +119,6 @@ where
     }
 }
 
-fn read(args: &ImportArgs) -> Result<(Vec<NewProduct>, Counts), Failure> {
-    let reading = |fault: &std::io::Error| Failure::doing(format!("reading {}", args.file.display()), fault);
-    if args.format == Layout::Auto {
-        recognise(&args.file)?;
-    }
-    let mut rejects = Rejects::of(&args.file, args.errors_to.as_deref())?;
-    let mut products = Products::default();
-    let counts = online_retail::read(&args.file, |line| products.add(line), |reject| rejects.add(reject));
-    let counts = counts.map_err(|fault| reading(&fault))?;
-    rejects.finish()?;
-    Ok((products.into_new_products(), counts))
-}
-
 fn recognise(path: &Path) -> Result<(), Failure> {
     let header = lines::open(path).and_then(|input| Records::new(input).next());
     let header = header.map_err(|fault| Failure::doing(format!("reading {}", path.display()), &fault))?;
@@ -135,10 +126,7 @@ fn recognise(path: &Path) -> Result<(), Failure> {
         Some(Ok(fields)) if online_retail::recognises(&fields) => Ok(()),
         _ => Err(Failure::new(
             Exit::Usage,
-            format!(
-                "{}: the first line is no header that is known; name the format with --format",
-                path.display()
-            ),
+            format!("{}: the first line is no header that is known; name the format with --format", path.display()),
         )),
     }
 }
@@ -198,13 +186,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn products(count: usize) -> Vec<NewProduct> {
-        let product = |n| NewProduct {
-            sku: Sku::parse(&format!("{n:05}")).unwrap(),
-            name: "X".into(),
-            description: None,
-            active: true,
-            price: None,
-        };
+        let product =
+            |n| NewProduct { sku: Sku::parse(&format!("{n:05}")).unwrap(), name: "X".into(), description: None, active: true, price: None };
         (0..count).map(product).collect()
     }
 
@@ -219,16 +202,10 @@ mod tests {
             most.fetch_max(running.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             tokio::task::yield_now().await;
             running.fetch_sub(1, Ordering::Relaxed);
-            Ok(if product.sku.as_str() < "00010" {
-                Written::Created
-            } else {
-                Written::Unchanged
-            })
+            Ok(if product.sku.as_str() < "00010" { Written::Created } else { Written::Unchanged })
         };
         let mut report = Report::default();
-        write_all(products(100), &mut report, &progress(), &Shutdown::new(), write)
-            .await
-            .unwrap();
+        write_all(products(100), &mut report, &progress(), &Shutdown::new(), write).await.unwrap();
         assert_eq!((report.created, report.unchanged), (10, 90));
         assert_eq!(most.into_inner(), MAX_WRITES);
     }
@@ -243,9 +220,7 @@ mod tests {
             }
         };
         let mut report = Report::default();
-        let failure = write_all(products(100), &mut report, &progress(), &Shutdown::new(), write)
-            .await
-            .unwrap_err();
+        let failure = write_all(products(100), &mut report, &progress(), &Shutdown::new(), write).await.unwrap_err();
         assert_eq!(failure.exit, Exit::Unreachable);
         assert!((3..=2 * MAX_WRITES as u64).contains(&report.created), "{report:?}");
     }
@@ -265,14 +240,7 @@ mod tests {
     #[test]
     fn the_report_has_the_fields_of_the_contract() {
         let skipped = BTreeMap::from([("postage (POST)".to_owned(), 2), ("manual entry (M)".to_owned(), 1)]);
-        let report = Report {
-            products: 3,
-            created: 3,
-            lines: 9,
-            skipped,
-            rejected: 1,
-            ..Report::default()
-        };
+        let report = Report { products: 3, created: 3, lines: 9, skipped, rejected: 1, ..Report::default() };
         assert_eq!(
             serde_json::to_string(&report).unwrap(),
             "{\"products\":3,\"created\":3,\"updated\":0,\"unchanged\":0,\"refused\":0,\"not_written\":0,\"lines\":9,\

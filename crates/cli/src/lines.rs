@@ -35,11 +35,7 @@ pub(crate) fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
 }
 
 fn decoded(mut input: impl BufRead + 'static) -> io::Result<Box<dyn BufRead>> {
-    if input.fill_buf()?.starts_with(GZIP_MAGIC) {
-        Ok(Box::new(BufReader::new(MultiGzDecoder::new(input))))
-    } else {
-        Ok(Box::new(input))
-    }
+    if input.fill_buf()?.starts_with(GZIP_MAGIC) { Ok(Box::new(BufReader::new(MultiGzDecoder::new(input)))) } else { Ok(Box::new(input)) }
 }
 
 struct Line {
@@ -60,12 +56,7 @@ pub(crate) struct Records {
 
 impl Records {
     pub(crate) fn new(input: Box<dyn BufRead>) -> Self {
-        Self {
-            input,
-            lines_read: 0,
-            put_back: VecDeque::new(),
-            width: None,
-        }
+        Self { input, lines_read: 0, put_back: VecDeque::new(), width: None }
     }
 
     /// From here on a quoted field may hold line breaks, if the record then has this many fields.
@@ -92,21 +83,13 @@ impl Records {
             _ if too_long => Err(format!("the line is longer than {MAX_LINE_BYTES} bytes")),
             Err(Fault::OpenQuote) => match self.continued(&text)? {
                 Some((text, fields)) => {
-                    return Ok(Record {
-                        line: number,
-                        text,
-                        fields: Ok(fields),
-                    });
+                    return Ok(Record { line: number, text, fields: Ok(fields) });
                 }
                 None => Err(Fault::OpenQuote.to_string()),
             },
             fields => fields.map_err(|fault| fault.to_string()),
         };
-        Ok(Record {
-            line: number,
-            text,
-            fields,
-        })
+        Ok(Record { line: number, text, fields })
     }
 
     /// A record whose quoted field goes on over the next lines, or nothing and all lines put back.
@@ -147,11 +130,7 @@ impl Records {
         if self.lines_read == 1 && text.starts_with(BYTE_ORDER_MARK) {
             text.drain(..BYTE_ORDER_MARK.len());
         }
-        Ok(Some(Line {
-            number: self.lines_read,
-            text,
-            too_long,
-        }))
+        Ok(Some(Line { number: self.lines_read, text, too_long }))
     }
 }
 
@@ -251,10 +230,7 @@ mod tests {
 
     #[test]
     fn quotes_hold_commas_doubled_quotes_and_line_breaks() {
-        assert_eq!(
-            read(b"\"a,\"\"b\"\"\",c\n\"d\r\ne\",f\ng,h\n", 2),
-            ["1 a,\"b\"|c", "2 d\r\ne|f", "4 g|h"]
-        );
+        assert_eq!(read(b"\"a,\"\"b\"\"\",c\n\"d\r\ne\",f\ng,h\n", 2), ["1 a,\"b\"|c", "2 d\r\ne|f", "4 g|h"]);
     }
 
     #[test]
@@ -265,15 +241,9 @@ mod tests {
     #[test]
     fn an_open_quote_costs_its_own_line_only() {
         let never = "!a quote is opened and never closed";
-        assert_eq!(
-            read(b"a,\"b\nc,d\ne,f\n", 2),
-            [format!("1 {never}"), "2 c|d".into(), "3 e|f".into()]
-        );
+        assert_eq!(read(b"a,\"b\nc,d\ne,f\n", 2), [format!("1 {never}"), "2 c|d".into(), "3 e|f".into()]);
         // The next line has a quote of its own, which must not be taken for the missing one.
-        assert_eq!(
-            read(b"a,\"b\nc,\"d\"\ne,f\n", 2),
-            [format!("1 {never}"), "2 c|d".into(), "3 e|f".into()]
-        );
+        assert_eq!(read(b"a,\"b\nc,\"d\"\ne,f\n", 2), [format!("1 {never}"), "2 c|d".into(), "3 e|f".into()]);
         assert_eq!(read(b"a,\"b", 2), [format!("1 {never}")]);
     }
 
@@ -289,10 +259,7 @@ mod tests {
     fn a_line_without_end_is_refused_and_the_next_one_read() {
         let mut text = vec![b'x'; MAX_LINE_BYTES + 10];
         text.extend_from_slice(b"\na,b\n");
-        assert_eq!(
-            read(&text, 2),
-            [format!("1 !the line is longer than {MAX_LINE_BYTES} bytes"), "2 a|b".into()]
-        );
+        assert_eq!(read(&text, 2), [format!("1 !the line is longer than {MAX_LINE_BYTES} bytes"), "2 a|b".into()]);
     }
 
     #[test]

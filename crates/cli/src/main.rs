@@ -24,6 +24,7 @@ mod stores;
 use api_client::ApiClient;
 use args::{Command, CommandLine, Connection, MigrateVerb, ProductVerb, QueueVerb};
 use exit::{Exit, Failure};
+use import::Wanted;
 use output::Output;
 use replay::Apis;
 use std::process::ExitCode;
@@ -50,32 +51,23 @@ async fn run() -> Result<Exit, Failure> {
     let (connection, output) = (line.connection, Output::new(line.output));
     match line.command {
         Command::Migrate { verb: None, shards } => migrate::run(&connection, shards, &output).await,
-        Command::Migrate {
-            verb: Some(MigrateVerb::Status),
-            ..
-        } => migrate::status(&connection, &output).await,
+        Command::Migrate { verb: Some(MigrateVerb::Status), .. } => migrate::status(&connection, &output).await,
         Command::Product(ProductVerb::Get { product, compare: false }) => product::get(&product, &api(&connection)?, &output).await,
         Command::Product(ProductVerb::Get { product, compare: true }) => {
             let api = api(&connection)?;
             product::compare(&product, &Stores::connect(&connection).await?, &api, &output).await
         }
         Command::Product(ProductVerb::Import(args)) => {
+            let wanted = Wanted::read(&args)?;
             let stores = Stores::connect(&connection).await?;
             match args.dry_run {
-                true => import::run(&args, &output, |product| stores.would_import(product)).await,
-                false => import::run(&args, &output, |product| stores.import(product)).await,
+                true => import::run(wanted, true, &output, |product| stores.would_import(product)).await,
+                false => import::run(wanted, false, &output, |product| stores.import(product)).await,
             }
         }
         Command::Replay(args) => {
-            let urls = if args.api.is_empty() {
-                vec![connection.url.clone()]
-            } else {
-                args.api.clone()
-            };
-            let apis = Apis {
-                urls,
-                token: token(&connection)?,
-            };
+            let urls = if args.api.is_empty() { vec![connection.url.clone()] } else { args.api.clone() };
+            let apis = Apis { urls, token: token(&connection)? };
             replay::run(&args, &apis, &output).await
         }
         Command::Queue(QueueVerb::Status { watch }) => queue::status(watch, &Stores::connect(&connection).await?, &output).await,

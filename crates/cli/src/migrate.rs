@@ -23,23 +23,14 @@ impl Row for Line {
 
     fn cells(&self) -> Vec<String> {
         let applied_on = self.applied_on.clone().unwrap_or_else(|| "missing".to_owned());
-        vec![
-            self.version.to_string(),
-            self.name.clone(),
-            applied_on,
-            self.applied_now.to_string(),
-        ]
+        vec![self.version.to_string(), self.name.clone(), applied_on, self.applied_now.to_string()]
     }
 }
 
 pub(crate) async fn run(connection: &Connection, shards: Shards, output: &Output) -> Result<Exit, Failure> {
     let before = stores::migrations(connection).await?;
     let applied = stores::migrate(connection, shards).await?;
-    let was_there = |version| {
-        before
-            .iter()
-            .any(|migration| migration.version == version && migration.applied_on.is_some())
-    };
+    let was_there = |version| before.iter().any(|migration| migration.version == version && migration.applied_on.is_some());
     show(connection, output, |version| !was_there(version)).await?;
     match applied.len() {
         0 => eprintln!("the schema was up to date"),

@@ -80,11 +80,7 @@ fn read_records(
         counts.rejected += 1;
         on_reject(Reject { line, reason, text })
     };
-    let header = records.next()?.unwrap_or(Record {
-        line: 1,
-        text: Vec::new(),
-        fields: Ok(ByteRecord::new()),
-    });
+    let header = records.next()?.unwrap_or(Record { line: 1, text: Vec::new(), fields: Ok(ByteRecord::new()) });
     let columns = match header.fields.and_then(|fields| Columns::find(&fields)) {
         Ok(columns) => columns,
         Err(reason) => {
@@ -123,31 +119,17 @@ struct Columns {
 impl Columns {
     fn find(header: &ByteRecord) -> Result<Self, String> {
         let places = NEEDED.map(|name| positions(header, name));
-        let missing: Vec<_> = NEEDED
-            .iter()
-            .zip(&places)
-            .filter(|(_, at)| at.is_empty())
-            .map(|(name, _)| *name)
-            .collect();
+        let missing: Vec<_> = NEEDED.iter().zip(&places).filter(|(_, at)| at.is_empty()).map(|(name, _)| *name).collect();
         if missing.is_empty() {
             let currency = Currency::parse(CURRENCY).map_err(|fault| fault.to_string())?;
-            return Ok(Self {
-                places,
-                width: header.len(),
-                currency,
-            });
+            return Ok(Self { places, width: header.len(), currency });
         }
         let found: Vec<_> = header.iter().map(String::from_utf8_lossy).collect();
         Err(format!("the header lacks {} (it has: {})", missing.join(", "), found.join(", ")))
     }
 
     fn doubled(&self) -> Option<String> {
-        let doubled: Vec<_> = NEEDED
-            .iter()
-            .zip(&self.places)
-            .filter(|(_, at)| at.len() > 1)
-            .map(|(name, _)| *name)
-            .collect();
+        let doubled: Vec<_> = NEEDED.iter().zip(&self.places).filter(|(_, at)| at.len() > 1).map(|(name, _)| *name).collect();
         let names = doubled.join(", ");
         (!doubled.is_empty()).then(|| format!("the header names {names} more than once; lines on which they differ are rejected"))
     }
@@ -194,12 +176,7 @@ impl Columns {
 
 fn positions(header: &ByteRecord, name: &str) -> Vec<usize> {
     let is_name = |field: &[u8]| field.trim_ascii() == name.as_bytes();
-    header
-        .iter()
-        .enumerate()
-        .filter(|(_, field)| is_name(field))
-        .map(|(at, _)| at)
-        .collect()
+    header.iter().enumerate().filter(|(_, field)| is_name(field)).map(|(at, _)| at).collect()
 }
 
 fn is_product_code(code: &str) -> bool {

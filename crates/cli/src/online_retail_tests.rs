@@ -17,10 +17,7 @@ struct Seen {
 
 impl Seen {
     fn reasons(&self) -> Vec<String> {
-        self.rejects
-            .iter()
-            .map(|reject| format!("{} {}", reject.line, reject.reason))
-            .collect()
+        self.rejects.iter().map(|reject| format!("{} {}", reject.line, reject.reason)).collect()
     }
 
     fn skus(&self) -> Vec<&str> {
@@ -55,16 +52,8 @@ fn the_bundled_month_has_the_figures_counted_apart() {
     let counts = read(Path::new(BUNDLED), add, |reject| panic!("{reject:?}")).unwrap();
     let products = products.into_new_products();
     let priced = products.iter().filter_map(|product| product.price);
-    let sum: String = priced
-        .clone()
-        .map(|price| price.amount())
-        .reduce(|sum, amount| sum + amount)
-        .unwrap()
-        .to_string();
-    assert_eq!(
-        (views, products.len(), priced.count(), sum.as_str()),
-        (34_960, 2_630, 2_583, "9958.63")
-    );
+    let sum: String = priced.clone().map(|price| price.amount()).reduce(|sum, amount| sum + amount).unwrap().to_string();
+    assert_eq!((views, products.len(), priced.count(), sum.as_str()), (34_960, 2_630, 2_583, "9958.63"));
     assert_eq!((counts.lines, counts.skipped.values().sum::<u64>()), (35_147, 187));
     assert_eq!((counts.skipped["postage (POST)"], counts.skipped["gift voucher (gift_*)"]), (82, 3));
 }
@@ -87,19 +76,7 @@ fn a_bom_and_spaces_around_header_names_do_not_hide_a_column() {
 
 #[test]
 fn codes_without_five_leading_digits_are_skipped_and_counted_by_reason() {
-    let codes = [
-        "POST",
-        "m",
-        "M",
-        "DCGS0003",
-        "DCGS0076",
-        "gift_0001_40",
-        "1234A",
-        "",
-        "BANK CHARGES",
-        "10000",
-        " 10000",
-    ];
+    let codes = ["POST", "m", "M", "DCGS0003", "DCGS0076", "gift_0001_40", "1234A", "", "BANK CHARGES", "10000", " 10000"];
     let lines: String = codes.map(|code| format!("1,{code},A,1,2011-01-04 10:00:00,1\n")).concat();
     let seen = read_lines(&lines);
     assert_eq!(seen.skus(), ["10000"]);
@@ -133,13 +110,7 @@ fn prices_at_or_below_zero_are_none_and_what_is_no_price_is_rejected() {
         let seen = read_lines(&format!("1,10000,A,1,2011-01-04 10:00:00,{price}\n"));
         seen.lines.first().map(|line| line.price.map(|price| price.amount_text()))
     };
-    for (text, price) in [
-        ("0.85", Some("0.85")),
-        ("0", None),
-        ("0.0", None),
-        ("-0.0", None),
-        ("-11062.06", None),
-    ] {
+    for (text, price) in [("0.85", Some("0.85")), ("0", None), ("0.0", None), ("-0.0", None), ("-11062.06", None)] {
         assert_eq!(price_of(text), Some(price.map(str::to_owned)), "{text}");
     }
     for text in ["", "-", "1e3", "NaN", "1.999", "--1", "+1", "£1", "1000000000000000"] {
@@ -192,10 +163,7 @@ fn invalid_utf8_is_rejected_where_it_is_needed_and_passed_over_where_not() {
 #[test]
 fn a_header_without_a_needed_column_names_what_is_missing_and_what_is_there() {
     let seen = read_bytes("StockCode,Name\n10000,A\n");
-    assert_eq!(
-        seen.reasons(),
-        ["1 the header lacks Description, InvoiceDate, UnitPrice (it has: StockCode, Name); no line can be used"]
-    );
+    assert_eq!(seen.reasons(), ["1 the header lacks Description, InvoiceDate, UnitPrice (it has: StockCode, Name); no line can be used"]);
     assert!(seen.lines.is_empty());
     assert_eq!(read_bytes("").counts.rejected, 1);
     assert!(recognises(&ByteRecord::from(vec!["a", "UnitPrice"])));

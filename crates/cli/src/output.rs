@@ -95,10 +95,7 @@ fn running_header(format: Format, columns: &[&str]) -> io::Result<String> {
 fn running_row<R: Row>(format: Format, row: &R) -> io::Result<String> {
     match format {
         Format::Table => {
-            let padded = R::COLUMNS
-                .iter()
-                .zip(row.cells())
-                .map(|(name, cell)| format!("{cell:>width$}", width = name.len()));
+            let padded = R::COLUMNS.iter().zip(row.cells()).map(|(name, cell)| format!("{cell:>width$}", width = name.len()));
             Ok(padded.collect::<Vec<_>>().join("  ") + "\n")
         }
         Format::Csv => csv_line(&row.cells()),
@@ -122,11 +119,7 @@ fn emit(text: &str) -> io::Result<()> {
 fn render_one<R: Row>(format: Format, row: &R) -> io::Result<String> {
     match format {
         Format::Table => {
-            let pairs: Vec<_> = R::COLUMNS
-                .iter()
-                .zip(row.cells())
-                .map(|(name, cell)| vec![(*name).to_owned(), cell])
-                .collect();
+            let pairs: Vec<_> = R::COLUMNS.iter().zip(row.cells()).map(|(name, cell)| vec![(*name).to_owned(), cell]).collect();
             Ok(aligned(&pairs))
         }
         Format::Json | Format::Ndjson => Ok(serde_json::to_string(row)? + "\n"),
@@ -152,13 +145,7 @@ fn render_rows<R: Row>(format: Format, rows: &[R]) -> io::Result<String> {
 
 /// Columns two spaces apart, without blanks at line ends.
 fn aligned(lines: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        lines
-            .iter()
-            .filter_map(|line| line.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-    };
+    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<_> = (0..).map_while(width).collect();
     let mut text = String::new();
     for line in lines {
@@ -188,31 +175,16 @@ mod tests {
     }
 
     fn shelves() -> [Shelf; 2] {
-        let full = Shelf {
-            name: "tea, \"loose\"",
-            pieces: Some(12),
-        };
-        [
-            full,
-            Shelf {
-                name: "cups",
-                pieces: None,
-            },
-        ]
+        let full = Shelf { name: "tea, \"loose\"", pieces: Some(12) };
+        [full, Shelf { name: "cups", pieces: None }]
     }
 
     #[test]
     fn several_rows_in_each_form() {
         let shown = |format| render_rows(format, &shelves()).unwrap();
         assert_eq!(shown(Format::Table), "NAME          PIECES\ntea, \"loose\"  12\ncups\n");
-        assert_eq!(
-            shown(Format::Json),
-            "[{\"name\":\"tea, \\\"loose\\\"\",\"pieces\":12},{\"name\":\"cups\",\"pieces\":null}]\n"
-        );
-        assert_eq!(
-            shown(Format::Ndjson),
-            "{\"name\":\"tea, \\\"loose\\\"\",\"pieces\":12}\n{\"name\":\"cups\",\"pieces\":null}\n"
-        );
+        assert_eq!(shown(Format::Json), "[{\"name\":\"tea, \\\"loose\\\"\",\"pieces\":12},{\"name\":\"cups\",\"pieces\":null}]\n");
+        assert_eq!(shown(Format::Ndjson), "{\"name\":\"tea, \\\"loose\\\"\",\"pieces\":12}\n{\"name\":\"cups\",\"pieces\":null}\n");
         assert_eq!(shown(Format::Csv), "name,pieces\n\"tea, \"\"loose\"\"\",12\ncups,\n");
     }
 
@@ -233,19 +205,13 @@ mod tests {
         };
         assert_eq!(shown(Format::Table), "NAME  PIECES\ntea, \"loose\"      12\ncups        \n");
         assert_eq!(shown(Format::Csv), "name,pieces\n\"tea, \"\"loose\"\"\",12\ncups,\n");
-        assert_eq!(
-            shown(Format::Json),
-            "{\"name\":\"tea, \\\"loose\\\"\",\"pieces\":12}\n{\"name\":\"cups\",\"pieces\":null}\n"
-        );
+        assert_eq!(shown(Format::Json), "{\"name\":\"tea, \\\"loose\\\"\",\"pieces\":12}\n{\"name\":\"cups\",\"pieces\":null}\n");
         assert_eq!(shown(Format::Ndjson), shown(Format::Json));
     }
 
     #[test]
     fn no_rows_are_a_header_or_an_empty_list() {
         let shown = |format| render_rows::<Shelf>(format, &[]).unwrap();
-        assert_eq!(
-            [Format::Table, Format::Json, Format::Ndjson, Format::Csv].map(shown),
-            ["NAME  PIECES\n", "[]\n", "", "name,pieces\n"]
-        );
+        assert_eq!([Format::Table, Format::Json, Format::Ndjson, Format::Csv].map(shown), ["NAME  PIECES\n", "[]\n", "", "name,pieces\n"]);
     }
 }

@@ -55,22 +55,18 @@ pub(crate) async fn compare(name: &str, stores: &Stores, api: &ApiClient, output
     };
     let sides = check::settled(stores, api, &[id]).await?;
     let (_, sides) = sides.first().ok_or_else(|| unknown(name))?;
+    if sides.mysql == Side::Absent && !sides.differ() {
+        return Err(unknown(name));
+    }
     output.rows(&sides.lines())?;
     if sides.redis == Side::NotCached {
         eprintln!("Redis has no entry of this product, or one that is being written");
     }
-    match sides {
-        sides if sides.differ() => Ok(Exit::Conflict),
-        sides if sides.mysql == Side::Absent => Err(unknown(name)),
-        _ => Ok(Exit::Ok),
-    }
+    Ok(if sides.differ() { Exit::Conflict } else { Exit::Ok })
 }
 
 fn unknown(name: &str) -> Failure {
-    Failure::new(
-        Exit::NotFound,
-        format!("there is no product {name} (a SKU is case-sensitive; id:42 names an id)"),
-    )
+    Failure::new(Exit::NotFound, format!("there is no product {name} (a SKU is case-sensitive; id:42 names an id)"))
 }
 
 /// A product of the API for people.
@@ -78,18 +74,8 @@ fn unknown(name: &str) -> Failure {
 struct Shown(Value);
 
 impl Row for Shown {
-    const COLUMNS: &'static [&'static str] = &[
-        "id",
-        "sku",
-        "name",
-        "description",
-        "active",
-        "price",
-        "available",
-        "views",
-        "version",
-        "updated_at",
-    ];
+    const COLUMNS: &'static [&'static str] =
+        &["id", "sku", "name", "description", "active", "price", "available", "views", "version", "updated_at"];
 
     fn cells(&self) -> Vec<String> {
         let field = |name: &&str| match *name {
@@ -121,20 +107,6 @@ mod tests {
             "updated_at": "2011-01-04T10:00:00.000000Z",
         });
         let cells = Shown(product).cells();
-        assert_eq!(
-            cells,
-            [
-                "42",
-                "85123A",
-                "HEART",
-                "none",
-                "true",
-                "2.55 GBP",
-                "none",
-                "10342",
-                "7",
-                "2011-01-04T10:00:00.000000Z"
-            ]
-        );
+        assert_eq!(cells, ["42", "85123A", "HEART", "none", "true", "2.55 GBP", "none", "10342", "7", "2011-01-04T10:00:00.000000Z"]);
     }
 }

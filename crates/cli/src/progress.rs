@@ -74,10 +74,7 @@ async fn write_lines(progress: Weak<Progress>) {
 
 fn terminal_bar(what: &'static str, total: Option<u64>) -> ProgressBar {
     let (bar, form) = match total {
-        Some(total) => (
-            ProgressBar::new(total),
-            "{wide_bar} {human_pos}/{human_len} {msg}  {per_sec}  eta {eta}",
-        ),
+        Some(total) => (ProgressBar::new(total), "{wide_bar} {human_pos}/{human_len} {msg}  {per_sec}  eta {eta}"),
         None => (ProgressBar::no_length(), "{spinner} {human_pos} {msg}  {per_sec}  {elapsed}"),
     };
     bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND));

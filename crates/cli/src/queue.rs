@@ -26,34 +26,12 @@ pub(crate) struct Status {
 }
 
 impl Row for Status {
-    const COLUMNS: &'static [&'static str] = &[
-        "accepted",
-        "persisted",
-        "pending",
-        "dead",
-        "lost",
-        "twice",
-        "depth",
-        "in_flight",
-        "oldest_age_seconds",
-    ];
+    const COLUMNS: &'static [&'static str] =
+        &["accepted", "persisted", "pending", "dead", "lost", "twice", "depth", "in_flight", "oldest_age_seconds"];
 
     fn cells(&self) -> Vec<String> {
-        let whole = [
-            self.accepted,
-            self.persisted,
-            self.pending,
-            self.dead,
-            self.lost,
-            self.twice,
-            self.depth,
-            self.in_flight,
-        ];
-        whole
-            .iter()
-            .map(ToString::to_string)
-            .chain([format!("{:.3}", self.oldest_age_seconds)])
-            .collect()
+        let whole = [self.accepted, self.persisted, self.pending, self.dead, self.lost, self.twice, self.depth, self.in_flight];
+        whole.iter().map(ToString::to_string).chain([format!("{:.3}", self.oldest_age_seconds)]).collect()
     }
 }
 
@@ -81,13 +59,7 @@ mod tests {
 
     #[test]
     fn the_status_has_the_fields_of_the_contract() {
-        let status = Status {
-            accepted: 34960,
-            persisted: 34959,
-            pending: 1,
-            oldest_age_seconds: 0.0625,
-            ..Status::default()
-        };
+        let status = Status { accepted: 34960, persisted: 34959, pending: 1, oldest_age_seconds: 0.0625, ..Status::default() };
         assert_eq!(
             serde_json::to_string(&status).unwrap(),
             "{\"accepted\":34960,\"persisted\":34959,\"pending\":1,\"dead\":0,\"lost\":0,\"twice\":0,\"depth\":0,\

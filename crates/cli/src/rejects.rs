@@ -22,11 +22,7 @@ impl Rejects {
     /// The file cannot be made, or is the one that is read.
     pub(crate) fn of(input: &Path, errors_to: Option<&Path>) -> Result<Self, Failure> {
         let file = errors_to.map(|path| begin(input, path)).transpose()?;
-        Ok(Self {
-            input: input.to_owned(),
-            file,
-            seen: 0,
-        })
+        Ok(Self { input: input.to_owned(), file, seen: 0 })
     }
 
     /// # Errors
@@ -51,31 +47,22 @@ impl Rejects {
         let Self { input, file, seen } = self;
         let mut place = String::new();
         if let Some((path, mut file)) = file {
-            file.flush()
-                .map_err(|fault| Failure::doing(format!("writing {}", path.display()), &fault))?;
+            file.flush().map_err(|fault| Failure::doing(format!("writing {}", path.display()), &fault))?;
             place = format!(", all of them in {}", path.display());
         } else if seen > MAX_SHOWN {
             place = format!(", {MAX_SHOWN} of them shown: name a file with --errors-to to have them all");
         }
         if seen > 0 {
-            eprintln!(
-                "{seen} lines of {} were rejected{place}; correct them there and run again",
-                input.display()
-            );
+            eprintln!("{seen} lines of {} were rejected{place}; correct them there and run again", input.display());
         }
         Ok(())
     }
 }
 
 fn begin(input: &Path, path: &Path) -> Result<(PathBuf, csv::Writer<File>), Failure> {
-    let same = path
-        .canonicalize()
-        .is_ok_and(|path| input.canonicalize().is_ok_and(|input| input == path));
+    let same = path.canonicalize().is_ok_and(|path| input.canonicalize().is_ok_and(|input| input == path));
     if same {
-        return Err(Failure::new(
-            Exit::Usage,
-            format!("--errors-to {} would overwrite the file that is read", path.display()),
-        ));
+        return Err(Failure::new(Exit::Usage, format!("--errors-to {} would overwrite the file that is read", path.display())));
     }
     let doing = |fault: &csv::Error| Failure::doing(format!("making {}", path.display()), fault);
     let mut file = csv::Writer::from_path(path).map_err(|fault| doing(&fault))?;
@@ -94,18 +81,11 @@ mod tests {
         let (input, bad) = (folder.join("in.csv"), folder.join("bad.csv"));
         std::fs::write(&input, "x").unwrap();
         let mut rejects = Rejects::of(&input, Some(&bad)).unwrap();
-        let reject = Reject {
-            line: 7,
-            reason: "a, b".into(),
-            text: b"1,\"CAF\xC9\r\n".to_vec(),
-        };
+        let reject = Reject { line: 7, reason: "a, b".into(), text: b"1,\"CAF\xC9\r\n".to_vec() };
         rejects.add(reject).unwrap();
         rejects.finish().unwrap();
         assert_eq!(std::fs::read(&bad).unwrap(), b"line,reason,text\n7,\"a, b\",\"1,\"\"CAF\xC9\"\n");
-        assert_eq!(
-            Rejects::of(&input, Some(&input)).err().map(|failure| failure.exit),
-            Some(Exit::Usage)
-        );
+        assert_eq!(Rejects::of(&input, Some(&input)).err().map(|failure| failure.exit), Some(Exit::Usage));
         assert_eq!(std::fs::read(&input).unwrap(), b"x");
         assert!(Rejects::of(&input, Some(&folder.join("none/bad.csv"))).is_err());
         std::fs::remove_dir_all(&folder).unwrap();

@@ -46,18 +46,12 @@ pub(crate) async fn run(args: &ReplayArgs, apis: &Apis, output: &Output) -> Resu
     let ids = find_ids(&apis.client(0)?, &lines).await?;
     if ids.is_empty() && !lines.is_empty() {
         let cure = format!("run `inventoryctl product import {}` first", args.file.display());
-        return Err(Failure::new(
-            Exit::NotFound,
-            format!("the catalogue has none of the products of the file: {cure}"),
-        ));
+        return Err(Failure::new(Exit::NotFound, format!("the catalogue has none of the products of the file: {cure}")));
     }
     let clients = usize::from(args.clients);
     let plan = Plan::new(lines, &ids, clients);
     if plan.lines_without_product > 0 {
-        eprintln!(
-            "{} lines are left out: the catalogue does not have their products",
-            plan.lines_without_product
-        );
+        eprintln!("{} lines are left out: the catalogue does not have their products", plan.lines_without_product);
     }
     let without_product = plan.lines_without_product;
     let began = Instant::now();
@@ -67,10 +61,7 @@ pub(crate) async fn run(args: &ReplayArgs, apis: &Apis, output: &Output) -> Resu
     match (tally.clients_gone.get(), stop.is_requested() && !args.repeat) {
         (0, false) => Ok(report.exit()),
         (0, true) => Err(Failure::new(Exit::Failure, "interrupted: the rest of the file was not sent")),
-        _ => Err(Failure::new(
-            Exit::Unreachable,
-            "the API accepted nothing any more: the rest of the file was not sent",
-        )),
+        _ => Err(Failure::new(Exit::Unreachable, "the API accepted nothing any more: the rest of the file was not sent")),
     }
 }
 
@@ -85,11 +76,7 @@ fn read(args: &ReplayArgs) -> Result<(Vec<ProductLine>, u64), Failure> {
 
 async fn find_ids(api: &ApiClient, lines: &[ProductLine]) -> Result<HashMap<Sku, ProductId>, Failure> {
     // A comma would end the SKU in the query; such a product counts as not in the catalogue.
-    let skus: BTreeSet<_> = lines
-        .iter()
-        .map(|line| &line.sku)
-        .filter(|sku| !sku.as_str().contains(','))
-        .collect();
+    let skus: BTreeSet<_> = lines.iter().map(|line| &line.sku).filter(|sku| !sku.as_str().contains(',')).collect();
     let skus: Vec<_> = skus.into_iter().cloned().collect();
     let mut ids = HashMap::new();
     for skus in skus.chunks(MAX_SKUS) {
@@ -99,12 +86,7 @@ async fn find_ids(api: &ApiClient, lines: &[ProductLine]) -> Result<HashMap<Sku,
 }
 
 async fn play(args: &ReplayArgs, apis: &Apis, plan: Plan, stop: &Shutdown) -> Result<Arc<Tally>, Failure> {
-    let pace = Pace {
-        speed: args.speed,
-        began: Instant::now(),
-        first: plan.first,
-        last: plan.last,
-    };
+    let pace = Pace { speed: args.speed, began: Instant::now(), first: plan.first, last: plan.last };
     let tally = Arc::new(Tally::default());
     let progress = Progress::start("requests", (!args.repeat).then_some(plan.requests));
     let mut running = JoinSet::new();

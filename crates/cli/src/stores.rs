@@ -48,25 +48,19 @@ impl Stores {
         let mysql = mysql(connection, &metrics)?;
         let deployment = migrations::reach(&mysql).await.map_err(|refusal| match refusal {
             Refusal::Settings(message) => Failure::new(Exit::Failure, message),
-            Refusal::Store(error) => error.into(),
+            Refusal::Store(error) => unreached(error),
         })?;
         let redis = Redis::new(&connection.stores, &deployment, &metrics).map_err(usage)?;
         for node in redis.nodes() {
             match node.wait(REDIS_WAIT).await {
                 Link::Up(_) => {}
                 Link::Away { why } => {
-                    return Err(Failure::new(
-                        Exit::Unreachable,
-                        format!("Redis: {why} (--redis-url, INVENTORY_REDIS_URL)"),
-                    ));
+                    return Err(Failure::new(Exit::Unreachable, format!("{why} (--redis-url, INVENTORY_REDIS_URL)")));
                 }
                 Link::Refused { why } => return Err(Failure::new(Exit::Failure, why)),
             }
         }
-        let metrics = Metrics {
-            cache: Arc::new(CacheMetrics::new(&registry)),
-            prices: Arc::new(PriceMetrics::new(&registry)),
-        };
+        let metrics = Metrics { cache: Arc::new(CacheMetrics::new(&registry)), prices: Arc::new(PriceMetrics::new(&registry)) };
         let catalog = Catalog::new(mysql.clone(), redis.clone(), metrics);
         Ok(Self { mysql, redis, catalog })
     }
@@ -93,11 +87,7 @@ impl Stores {
         };
         let rows = products::find(&self.mysql, &[id]).await?;
         let same = |row: &ProductRow| row.product.name == product.name && (product.price.is_none() || row.product.price == product.price);
-        Ok(if rows.iter().any(same) {
-            Written::Unchanged
-        } else {
-            Written::Updated
-        })
+        Ok(if rows.iter().any(same) { Written::Unchanged } else { Written::Updated })
     }
 
     pub(crate) async fn id_of(&self, sku: &Sku) -> Result<Option<ProductId>, Failure> {
@@ -152,11 +142,11 @@ impl Stores {
 
 /// Applies the missing migrations and names them.
 pub(crate) async fn migrate(connection: &Connection, shards: Shards) -> Result<Vec<String>, Failure> {
-    Ok(migrations::migrate(&migrating(connection)?, shards).await?)
+    migrations::migrate(&migrating(connection)?, shards).await.map_err(unreached)
 }
 
 pub(crate) async fn migrations(connection: &Connection) -> Result<Vec<Migration>, Failure> {
-    Ok(migrations::status(&migrating(connection)?).await?)
+    migrations::status(&migrating(connection)?).await.map_err(unreached)
 }
 
 /// MySQL alone: a migration needs no Redis.
@@ -168,6 +158,15 @@ fn mysql(connection: &Connection, metrics: &Arc<StoreMetrics>) -> Result<MySql, 
     let stores = &connection.stores;
     let url = stores.mysql_url().map_err(usage)?;
     MySql::new(&url, stores.mysql_connections, Arc::clone(metrics)).map_err(usage)
+}
+
+/// MySQL failed at the first call: most likely the address is wrong.
+fn unreached(error: storage::Error) -> Failure {
+    let Failure { exit, message } = error.into();
+    match exit {
+        Exit::Unreachable | Exit::NotAllowed => Failure::new(exit, format!("{message} (--mysql-url, INVENTORY_MYSQL_URL)")),
+        _ => Failure::new(exit, message),
+    }
 }
 
 fn usage(message: String) -> Failure {
@@ -207,7 +206,7 @@ fn spread(ids: Vec<ProductId>, limit: Option<usize>) -> Vec<ProductId> {
 }
 
 /// MySQL's numbers for: access denied, to a database, to a table, to an operation.
-const DENIED: [&str; 4] = ["(1045)", "(1044)", "(1142)", "(1227)"];
+const DENIED: [&str; 4] = ["ERROR 1045 ", "ERROR 1044 ", "ERROR 1142 ", "ERROR 1227 "];
 
 impl From<storage::Error> for Failure {
     fn from(error: storage::Error) -> Self {
@@ -231,51 +230,28 @@ mod tests {
         let exit = |kind, message: &str| Failure::from(storage::Error::new(kind, message)).exit;
         assert_eq!(exit(Kind::Unavailable, "away"), Exit::Unreachable);
         assert_eq!(exit(Kind::Conflict, "busy"), Exit::Conflict);
-        assert_eq!(
-            exit(Kind::Bug, "MySQL: ERROR 42000 (1142): INSERT command denied"),
-            Exit::NotAllowed
-        );
-        assert_eq!(exit(Kind::Bug, "MySQL: ERROR 42S22 (1054): unknown column"), Exit::Failure);
+        assert_eq!(exit(Kind::Bug, "MySQL: Server error: `ERROR 1142 (42000): INSERT command denied`"), Exit::NotAllowed);
+        assert_eq!(exit(Kind::Bug, "MySQL: Server error: `ERROR 1054 (42S22): unknown column`"), Exit::Failure);
     }
 
     #[test]
     fn one_refused_product_does_not_stop_an_import() {
-        let product = NewProduct {
-            sku: Sku::parse("10000").unwrap(),
-            name: "A".into(),
-            description: None,
-            active: true,
-            price: None,
-        };
+        let product = NewProduct { sku: Sku::parse("10000").unwrap(), name: "A".into(), description: None, active: true, price: None };
         let deleted = written(&product, Err(catalog::Error::DuplicateSku(product.sku.clone())));
         assert!(matches!(deleted, Ok(Written::Refused(_))));
         let data = storage::Error::new(Kind::Corrupt, "data too long");
-        assert!(matches!(
-            written(&product, Err(catalog::Error::Internal(data))),
-            Ok(Written::Refused(_))
-        ));
+        assert!(matches!(written(&product, Err(catalog::Error::Internal(data))), Ok(Written::Refused(_))));
         let away = storage::Error::new(Kind::Unavailable, "MySQL: connection refused");
         let failure = written(&product, Err(catalog::Error::Unavailable(away))).unwrap_err();
-        assert_eq!(
-            (failure.exit, failure.message.as_str()),
-            (Exit::Unreachable, "product 10000: MySQL: connection refused")
-        );
+        assert_eq!((failure.exit, failure.message.as_str()), (Exit::Unreachable, "product 10000: MySQL: connection refused"));
     }
 
     #[test]
     fn an_entry_of_the_cache_is_a_product_or_its_absence_or_nothing() {
-        let data = |json: Option<&[u8]>| {
-            Entry::Data(Cached {
-                version: 1,
-                json: json.map(Into::into),
-            })
-        };
+        let data = |json: Option<&[u8]>| Entry::Data(Cached { version: 1, json: json.map(Into::into) });
         assert_eq!(side(Entry::Busy).unwrap(), Side::NotCached);
         assert_eq!(side(data(None)).unwrap(), Side::Absent);
-        assert_eq!(
-            side(data(Some(b"{\"id\":1}"))).unwrap(),
-            Side::Product(serde_json::json!({"id": 1}))
-        );
+        assert_eq!(side(data(Some(b"{\"id\":1}"))).unwrap(), Side::Product(serde_json::json!({"id": 1})));
         assert!(side(data(Some(b"{"))).is_err());
     }
 

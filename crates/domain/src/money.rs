@@ -95,11 +95,7 @@ impl Money {
             return Err(MoneyError::TooLarge(significant));
         }
         if fraction.len() > usize::from(currency.exponent) {
-            return Err(MoneyError::TooPrecise {
-                given: fraction.len(),
-                allowed: currency.exponent,
-                currency,
-            });
+            return Err(MoneyError::TooPrecise { given: fraction.len(), allowed: currency.exponent, currency });
         }
         let amount = amount.parse::<Decimal>().map_err(|_| MoneyError::NotDecimal)?;
         Ok(Self { amount, currency })
@@ -108,10 +104,7 @@ impl Money {
     /// What a row holds, as it is.
     #[must_use]
     pub fn stored(amount: Decimal, currency: &str) -> Self {
-        Self {
-            amount,
-            currency: Currency::stored(currency),
-        }
+        Self { amount, currency: Currency::stored(currency) }
     }
 
     #[must_use]
@@ -162,12 +155,7 @@ mod tests {
 
     #[test]
     fn amounts_are_shown_with_the_digits_of_their_currency() {
-        for (code, given, shown) in [
-            ("GBP", "2.1", "2.10"),
-            ("GBP", "007", "7.00"),
-            ("JPY", "120", "120"),
-            ("BHD", "1.5", "1.500"),
-        ] {
+        for (code, given, shown) in [("GBP", "2.1", "2.10"), ("GBP", "007", "7.00"), ("JPY", "120", "120"), ("BHD", "1.5", "1.500")] {
             let money = Money::parse(given, Currency::parse(code).unwrap()).unwrap();
             assert_eq!(money.amount_text(), shown, "{code} {given}");
         }
@@ -175,20 +163,12 @@ mod tests {
 
     #[test]
     fn what_is_no_plain_decimal_is_refused() {
-        for text in [
-            "", "-1", "+1", "1e3", "NaN", "1.", ".5", "1.2.3", "1,5", " 1", "1 ", "٣", "0x1", "1\0",
-        ] {
+        for text in ["", "-1", "+1", "1e3", "NaN", "1.", ".5", "1.2.3", "1,5", " 1", "1 ", "٣", "0x1", "1\0"] {
             assert_eq!(Money::parse(text, gbp()), Err(MoneyError::NotDecimal), "{text:?}");
         }
-        assert!(matches!(
-            Money::parse("12.999", gbp()),
-            Err(MoneyError::TooPrecise { given: 3, allowed: 2, .. })
-        ));
+        assert!(matches!(Money::parse("12.999", gbp()), Err(MoneyError::TooPrecise { given: 3, allowed: 2, .. })));
         assert!(matches!(Money::parse("1000000000000000", gbp()), Err(MoneyError::TooLarge(16))));
-        assert!(matches!(
-            Money::parse(&format!("1{}", "0".repeat(30)), gbp()),
-            Err(MoneyError::TooLarge(31))
-        ));
+        assert!(matches!(Money::parse(&format!("1{}", "0".repeat(30)), gbp()), Err(MoneyError::TooLarge(31))));
         assert!(Money::parse("999999999999999.99", gbp()).is_ok());
     }
 

@@ -29,11 +29,7 @@ impl ProductId {
     /// # Errors
     /// Zero, and numbers above [`ProductId::MAX`].
     pub fn new(id: u64) -> Result<Self, ProductError> {
-        if (1..=Self::MAX).contains(&id) {
-            Ok(Self(id))
-        } else {
-            Err(ProductError::Id)
-        }
+        if (1..=Self::MAX).contains(&id) { Ok(Self(id)) } else { Err(ProductError::Id) }
     }
 
     /// Parses digits as they stand in a path: no sign, no leading zero.
@@ -143,22 +139,14 @@ impl NewProduct {
     /// An empty or long name, and control characters.
     pub fn check_name(name: &str) -> Result<(), ProductError> {
         let length_ok = (1..=Self::MAX_NAME_CHARS).contains(&name.chars().count());
-        if length_ok && !name.chars().any(char::is_control) {
-            Ok(())
-        } else {
-            Err(ProductError::Name)
-        }
+        if length_ok && !name.chars().any(char::is_control) { Ok(()) } else { Err(ProductError::Name) }
     }
 
     /// # Errors
     /// A long description, and null characters; line breaks are fine.
     pub fn check_description(description: &str) -> Result<(), ProductError> {
         let length_ok = description.len() <= Self::MAX_DESCRIPTION_BYTES;
-        if length_ok && !description.contains('\0') {
-            Ok(())
-        } else {
-            Err(ProductError::Description)
-        }
+        if length_ok && !description.contains('\0') { Ok(()) } else { Err(ProductError::Description) }
     }
 }
 
@@ -195,19 +183,7 @@ mod tests {
 
     #[test]
     fn ids_are_positive_and_exact_in_json_and_lua() {
-        for text in [
-            "",
-            "0",
-            "01",
-            "+1",
-            "-1",
-            "1.0",
-            "1e3",
-            "9007199254740992",
-            "18446744073709551616",
-            "abc",
-            "1 ",
-        ] {
+        for text in ["", "0", "01", "+1", "-1", "1.0", "1e3", "9007199254740992", "18446744073709551616", "abc", "1 "] {
             assert_eq!(ProductId::parse(text), Err(ProductError::Id), "{text:?}");
         }
         assert_eq!(ProductId::parse("9007199254740991").map(ProductId::get), Ok(ProductId::MAX));

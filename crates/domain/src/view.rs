@@ -40,11 +40,7 @@ impl Writer {
     /// Parses 32 hexadecimal digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        if text.len() == 32 {
-            Uuid::try_parse(text).ok().map(Self)
-        } else {
-            None
-        }
+        if text.len() == 32 { Uuid::try_parse(text).ok().map(Self) } else { None }
     }
 }
 
@@ -70,13 +66,7 @@ impl Record {
     /// The fields after the format, as the push script takes them and writes them.
     #[must_use]
     pub fn fields(&self) -> Vec<String> {
-        let header = [
-            self.writer.to_string(),
-            self.seq.to_string(),
-            self.accepted.to_string(),
-            self.run8.clone(),
-            self.at_ms.to_string(),
-        ];
+        let header = [self.writer.to_string(), self.seq.to_string(), self.accepted.to_string(), self.run8.clone(), self.at_ms.to_string()];
         let counts = self.counts.iter().flat_map(|(id, views)| [id.to_string(), views.to_string()]);
         header.into_iter().chain(counts).collect()
     }
@@ -90,11 +80,7 @@ impl Record {
             return Err("does not begin with a known format");
         }
         let writer = fields.next().and_then(Writer::parse).ok_or("has no writer")?;
-        let seq = fields
-            .next()
-            .and_then(number)
-            .filter(|seq| *seq > 0)
-            .ok_or("has no sequence number")?;
+        let seq = fields.next().and_then(number).filter(|seq| *seq > 0).ok_or("has no sequence number")?;
         let accepted = fields.next().and_then(number).ok_or("has no running total")?;
         let run8 = fields.next().filter(|run| !run.is_empty()).ok_or("has no run id")?.to_owned();
         let at_ms = fields.next().and_then(number).ok_or("has no time")?;
@@ -107,14 +93,7 @@ impl Record {
         if counts.is_empty() {
             return Err("counts nothing");
         }
-        Ok(Self {
-            writer,
-            seq,
-            accepted,
-            run8,
-            at_ms,
-            counts,
-        })
+        Ok(Self { writer, seq, accepted, run8, at_ms, counts })
     }
 
     /// Sum of all counts, also of those that will be set aside.
@@ -122,6 +101,24 @@ impl Record {
     pub fn views(&self) -> u64 {
         self.counts.iter().fold(0, |sum, (_, views)| sum.saturating_add(*views))
     }
+}
+
+/// Text in the queue that is no record. It has no writer and sequence, so its place in its batch identifies it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoRecord {
+    pub position: usize,
+    pub text: Vec<u8>,
+    pub why: &'static str,
+}
+
+/// One element of a batch.
+pub type Parsed = Result<Record, NoRecord>;
+
+/// Parses what a claim returned, in the order of the queue.
+#[must_use]
+pub fn parse_records(records: Vec<Vec<u8>>) -> Vec<Parsed> {
+    let parse = |(position, text): (usize, Vec<u8>)| Record::parse(&text).map_err(|why| NoRecord { position, text, why });
+    records.into_iter().enumerate().map(parse).collect()
 }
 
 fn number(text: &str) -> Option<u64> {
@@ -166,14 +163,8 @@ impl Reason {
 /// Views, or text, that a batch sets aside as a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SetAside {
-    Views {
-        product_id: u64,
-        hour: u64,
-        views: u64,
-        reason: Reason,
-    },
-    /// Keyed by its place in the batch, having no writer and sequence of its own.
-    Text { position: usize, text: Vec<u8>, why: &'static str },
+    Views { product_id: u64, hour: u64, views: u64, reason: Reason },
+    Text(NoRecord),
 }
 
 /// What a batch adds to MySQL: sums per product and hour, new watermarks, dead letters.
@@ -194,18 +185,14 @@ pub struct Tally {
 impl Tally {
     /// Adds up the records that stand above the watermarks, in the order of the queue.
     #[must_use]
-    pub fn new(records: &[Result<Record, (usize, Vec<u8>, &'static str)>], marks: &HashMap<Writer, Mark>) -> Self {
+    pub fn new(records: &[Parsed], marks: &HashMap<Writer, Mark>) -> Self {
         let mut tally = Self::default();
         for record in records {
             match record {
                 Ok(record) => tally.add(record, marks),
-                Err((position, text, why)) => {
+                Err(text) => {
                     tally.counted_records += 1;
-                    tally.set_aside.push(SetAside::Text {
-                        position: *position,
-                        text: text.clone(),
-                        why,
-                    });
+                    tally.set_aside.push(SetAside::Text(text.clone()));
                 }
             }
         }
@@ -213,12 +200,7 @@ impl Tally {
     }
 
     fn add(&mut self, record: &Record, marks: &HashMap<Writer, Mark>) {
-        let before = self
-            .marks
-            .get(&record.writer)
-            .or_else(|| marks.get(&record.writer))
-            .copied()
-            .unwrap_or_default();
+        let before = self.marks.get(&record.writer).or_else(|| marks.get(&record.writer)).copied().unwrap_or_default();
         if record.seq <= before.seq {
             self.dropped_records += 1;
             return;
@@ -226,26 +208,14 @@ impl Tally {
         self.counted_records += 1;
         self.oldest_at_ms = Some(self.oldest_at_ms.map_or(record.at_ms, |oldest| oldest.min(record.at_ms)));
         let arrived = before.arrived.saturating_add(record.views());
-        self.marks.insert(
-            record.writer,
-            Mark {
-                seq: record.seq,
-                accepted: record.accepted,
-                arrived,
-            },
-        );
+        self.marks.insert(record.writer, Mark { seq: record.seq, accepted: record.accepted, arrived });
         let hour = record.at_ms / MILLIS_PER_HOUR;
         for &(product_id, views) in &record.counts {
             if ProductId::new(product_id).is_ok() && (1..=MAX_VIEWS_PER_PAIR).contains(&views) {
                 let sum = self.hours.entry((product_id, hour)).or_default();
                 *sum = sum.saturating_add(views);
             } else {
-                self.set_aside.push(SetAside::Views {
-                    product_id,
-                    hour,
-                    views,
-                    reason: Reason::OutOfRange,
-                });
+                self.set_aside.push(SetAside::Views { product_id, hour, views, reason: Reason::OutOfRange });
             }
         }
     }
@@ -262,12 +232,7 @@ impl Tally {
         hours.retain(|&(product_id, hour), views| {
             let keep = known.contains(&product_id);
             if !keep {
-                set_aside.push(SetAside::Views {
-                    product_id,
-                    hour,
-                    views: *views,
-                    reason: Reason::UnknownProduct,
-                });
+                set_aside.push(SetAside::Views { product_id, hour, views: *views, reason: Reason::UnknownProduct });
             }
             keep
         });
@@ -295,7 +260,7 @@ impl Tally {
     pub fn dead(&self) -> u64 {
         self.set_aside.iter().fold(0, |sum, letter| match letter {
             SetAside::Views { views, .. } => sum.saturating_add(*views),
-            SetAside::Text { .. } => sum,
+            SetAside::Text(_) => sum,
         })
     }
 
@@ -305,13 +270,6 @@ impl Tally {
     pub fn is_exact(&self) -> bool {
         self.dropped_records == 0 && self.set_aside.is_empty()
     }
-}
-
-/// Parses what a claim returned, keeping the place of what does not parse.
-#[must_use]
-pub fn parse_records(records: Vec<Vec<u8>>) -> Vec<Result<Record, (usize, Vec<u8>, &'static str)>> {
-    let parse = |(position, text): (usize, Vec<u8>)| Record::parse(&text).map_err(|why| (position, text, why));
-    records.into_iter().enumerate().map(parse).collect()
 }
 
 #[cfg(test)]
@@ -325,14 +283,7 @@ mod tests {
 
     fn record(writer_number: u128, seq: u64, counts: &[(u64, u64)]) -> Record {
         let at_ms = 3_600_000 * 5 + seq;
-        Record {
-            writer: writer(writer_number),
-            seq,
-            accepted: seq,
-            run8: "0a1b2c3d".into(),
-            at_ms,
-            counts: counts.to_vec(),
-        }
+        Record { writer: writer(writer_number), seq, accepted: seq, run8: "0a1b2c3d".into(), at_ms, counts: counts.to_vec() }
     }
 
     fn text(record: &Record) -> Vec<u8> {
@@ -341,30 +292,12 @@ mod tests {
 
     #[test]
     fn a_record_at_or_below_its_watermark_adds_nothing() {
-        let marks = HashMap::from([(
-            writer(1),
-            Mark {
-                seq: 2,
-                accepted: 2,
-                arrived: 2,
-            },
-        )]);
-        let records = parse_records(vec![
-            text(&record(1, 2, &[(7, 1)])),
-            text(&record(1, 3, &[(7, 4)])),
-            text(&record(1, 3, &[(7, 4)])),
-        ]);
+        let marks = HashMap::from([(writer(1), Mark { seq: 2, accepted: 2, arrived: 2 })]);
+        let records = parse_records(vec![text(&record(1, 2, &[(7, 1)])), text(&record(1, 3, &[(7, 4)])), text(&record(1, 3, &[(7, 4)]))]);
         let tally = Tally::new(&records, &marks);
         assert_eq!(tally.products(), BTreeMap::from([(7, 4)]));
         assert_eq!((tally.counted_records, tally.dropped_records), (1, 2));
-        assert_eq!(
-            tally.marks[&writer(1)],
-            Mark {
-                seq: 3,
-                accepted: 3,
-                arrived: 6
-            }
-        );
+        assert_eq!(tally.marks[&writer(1)], Mark { seq: 3, accepted: 3, arrived: 6 });
         assert!(!tally.is_exact());
     }
 
@@ -380,7 +313,7 @@ mod tests {
         assert_eq!(tally.set_aside.len(), 6);
         assert_eq!(tally.persisted(), 0);
         assert_eq!(tally.dead(), 3 + 2 + MAX_VIEWS_PER_PAIR + 1);
-        assert!(matches!(&tally.set_aside[0], SetAside::Text { position: 0, .. }));
+        assert!(matches!(&tally.set_aside[0], SetAside::Text(NoRecord { position: 0, .. })));
     }
 
     #[test]

@@ -108,21 +108,9 @@ const MANAGERS: &[Manager] = &[
         refresh: "apt-get update",
         install: "apt-get install -y --no-install-recommends redis-server mariadb-server-core mariadb-client-core",
     },
-    Manager {
-        program: "dnf",
-        refresh: "true",
-        install: "dnf install -y redis mariadb-server",
-    },
-    Manager {
-        program: "apk",
-        refresh: "true",
-        install: "apk add redis mariadb mariadb-common",
-    },
-    Manager {
-        program: "brew",
-        refresh: "true",
-        install: "brew install redis mariadb",
-    },
+    Manager { program: "dnf", refresh: "true", install: "dnf install -y redis mariadb-server" },
+    Manager { program: "apk", refresh: "true", install: "apk add redis mariadb mariadb-common" },
+    Manager { program: "brew", refresh: "true", install: "brew install redis mariadb" },
 ];
 
 impl Manager {
@@ -145,17 +133,13 @@ fn sh(line: &str, sudo: bool) -> Result<bool> {
 fn search(names: &[&str]) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let dirs: Vec<PathBuf> = env::split_paths(&path).chain(USUAL_PLACES.iter().map(PathBuf::from)).collect();
-    dirs.iter()
-        .flat_map(|dir| names.iter().map(move |name| dir.join(name)))
-        .find(|file| file.is_file())
+    dirs.iter().flat_map(|dir| names.iter().map(move |name| dir.join(name))).find(|file| file.is_file())
 }
 
 /// What `--version` prints; empty if it cannot be run.
 pub(crate) fn version(server: &Path) -> String {
     let output = Command::new(server).args(["--no-defaults", "--version"]).output();
-    output
-        .map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
-        .unwrap_or_default()
+    output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
 }
 
 /// By what the program says of itself: `mysqld` is often MariaDB under its old name.

@@ -32,14 +32,7 @@ pub struct MysqlOptions {
 
 impl Default for MysqlOptions {
     fn default() -> Self {
-        Self {
-            dir: PathBuf::new(),
-            port: None,
-            databases: Vec::new(),
-            fsync: true,
-            templates: None,
-            extra: Vec::new(),
-        }
+        Self { dir: PathBuf::new(), port: None, databases: Vec::new(), fsync: true, templates: None, extra: Vec::new() }
     }
 }
 
@@ -75,10 +68,7 @@ impl Mysql {
             write(&dir.join("my.cnf"), SETTINGS)?;
             write(&dir.join("init.sql"), &init_sql(&databases))
         };
-        Ok(Self {
-            server: Server::start(recipe, port, prepare)?,
-            flavour,
-        })
+        Ok(Self { server: Server::start(recipe, port, prepare)?, flavour })
     }
 
     /// For the account `inventory`.
@@ -111,9 +101,7 @@ fn command(program: &Path, flavour: Flavour, options: &MysqlOptions, port: u16) 
     let mut command = Command::new(program);
     // First, so that nothing under /etc is read.
     command.arg(format!("--defaults-file={dir}/my.cnf"));
-    command
-        .args(mysql_data::small(flavour))
-        .args(mysql_data::as_this_user(&options.dir));
+    command.args(mysql_data::small(flavour)).args(mysql_data::as_this_user(&options.dir));
     command.args([
         format!("--datadir={dir}/data"),
         format!("--init-file={dir}/init.sql"),
@@ -139,9 +127,7 @@ fn init_sql(databases: &[String]) -> String {
              GRANT ALL PRIVILEGES ON *.* TO '{name}'@'127.0.0.1' WITH GRANT OPTION;\n"
         )
     });
-    let databases = databases
-        .iter()
-        .map(|name| format!("CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4;\n"));
+    let databases = databases.iter().map(|name| format!("CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4;\n"));
     accounts.into_iter().chain(databases).collect()
 }
 
@@ -192,11 +178,7 @@ mod tests {
         let mut stream = TcpStream::connect(("127.0.0.1", mysql.port())).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         read_packet(&mut stream);
-        let plugin = if mysql.is_mariadb() {
-            "mysql_native_password"
-        } else {
-            "caching_sha2_password"
-        };
+        let plugin = if mysql.is_mariadb() { "mysql_native_password" } else { "caching_sha2_password" };
         // PROTOCOL_41 | SECURE_CONNECTION | PLUGIN_AUTH, 16 MB packets, utf8mb4, no password.
         let mut login = vec![0x00, 0x82, 0x08, 0x00, 0, 0, 0, 1, 45];
         login.extend([0; 23]);
@@ -255,12 +237,7 @@ mod tests {
         assert!(answer.contains("ROW,1,1,1,utf8mb4,+00:00"), "{answer}");
         remove(mysql);
         let extra = vec!["--max-connections=77".into()];
-        let cheap = Mysql::start(MysqlOptions {
-            fsync: false,
-            extra,
-            ..options("cheap")
-        })
-        .unwrap();
+        let cheap = Mysql::start(MysqlOptions { fsync: false, extra, ..options("cheap") }).unwrap();
         let answer = query(&cheap, "inventory", settings);
         assert!(answer.contains("ROW,1,0,2,utf8mb4,+00:00"), "{answer}");
         assert!(query(&cheap, "root", "SELECT @@max_connections").contains("77"));

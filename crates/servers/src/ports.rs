@@ -31,9 +31,7 @@ pub fn free_port() -> Result<u16> {
             return Ok(port);
         }
     }
-    Err(Error::Missing(format!(
-        "no free port between {LOWEST} and {end} on 127.0.0.1: stop what holds them"
-    )))
+    Err(Error::Missing(format!("no free port between {LOWEST} and {end} on 127.0.0.1: stop what holds them")))
 }
 
 fn ephemeral_start() -> u16 {

@@ -42,12 +42,7 @@ impl Process {
         let mut command = dying_with_us(command);
         command.stdin(stdin).stdout(out).stderr(err).process_group(0);
         let child = spawn_from_lasting_thread(command).map_err(Error::io(format!("starting {line}")))?;
-        Ok(Self {
-            name: name.to_owned(),
-            command: line,
-            child,
-            log: log.to_owned(),
-        })
+        Ok(Self { name: name.to_owned(), command: line, child, log: log.to_owned() })
     }
 
     pub fn name(&self) -> &str {
@@ -111,11 +106,7 @@ impl Process {
 
     /// An error about this process, with its command line and the tail of its log.
     pub fn error(&self, what: impl Into<String>) -> Error {
-        Error::Process {
-            what: what.into(),
-            command: self.command.clone(),
-            log: self.log_tail(),
-        }
+        Error::Process { what: what.into(), command: self.command.clone(), log: self.log_tail() }
     }
 
     /// Waits until `ready` says so; the process ending first, or the deadline, is an error.
@@ -166,10 +157,7 @@ fn dying_with_us(command: Command) -> Command {
         return command;
     }
     let mut wrapped = Command::new("setpriv");
-    wrapped
-        .args(["--pdeathsig", "KILL", "--"])
-        .arg(command.get_program())
-        .args(command.get_args());
+    wrapped.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => wrapped.env(name, value),
@@ -252,9 +240,7 @@ mod tests {
         let log = log("stubborn");
         let stubborn = shell("trap '' TERM; echo ready; while :; do sleep 0.05; done");
         let mut process = Process::spawn("stubborn", stubborn, &log).unwrap();
-        process
-            .wait_ready(Duration::from_secs(5), |_| tail(&log).unwrap() == "ready")
-            .unwrap();
+        process.wait_ready(Duration::from_secs(5), |_| tail(&log).unwrap() == "ready").unwrap();
         let error = process.stop(Duration::from_millis(100)).unwrap_err().to_string();
         std::fs::remove_file(&log).unwrap();
         assert!(error.contains("was killed"), "{error}");

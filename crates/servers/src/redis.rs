@@ -124,10 +124,7 @@ mod tests {
 
     fn start(name: &str, change: impl FnOnce(&mut RedisOptions)) -> Redis {
         let name = format!("servers-redis-{name}-{}", std::process::id());
-        let mut options = RedisOptions {
-            dir: std::env::temp_dir().join(name),
-            ..Default::default()
-        };
+        let mut options = RedisOptions { dir: std::env::temp_dir().join(name), ..Default::default() };
         change(&mut options);
         Redis::start(options).unwrap()
     }
@@ -177,12 +174,7 @@ mod tests {
             options.maxmemory_bytes = Some(64 << 20);
             options.extra = vec!["--hz".into(), "50".into()];
         });
-        for (name, value) in [
-            ("appendfsync", "always"),
-            ("maxmemory-policy", "volatile-lfu"),
-            ("maxmemory", "67108864"),
-            ("hz", "50"),
-        ] {
+        for (name, value) in [("appendfsync", "always"), ("maxmemory-policy", "volatile-lfu"), ("maxmemory", "67108864"), ("hz", "50")] {
             let answer = say(&redis, &format!("CONFIG GET {name}"));
             assert!(answer.contains(&format!("\r\n{value}\r\n")), "{name}: {answer}");
         }
@@ -195,10 +187,7 @@ mod tests {
     #[test]
     fn a_second_server_on_the_same_directory_is_refused() {
         let redis = start("twice", |_| {});
-        let options = RedisOptions {
-            dir: redis.dir().to_owned(),
-            ..Default::default()
-        };
+        let options = RedisOptions { dir: redis.dir().to_owned(), ..Default::default() };
         let error = Redis::start(options).unwrap_err().to_string();
         assert!(error.contains("another redis-server is using"), "{error}");
         remove(redis);
@@ -208,20 +197,11 @@ mod tests {
     fn a_taken_port_and_a_bad_option_are_explained() {
         let redis = start("port", |_| {});
         let dir = redis.dir().join("second");
-        let options = RedisOptions {
-            dir: dir.clone(),
-            port: Some(redis.port()),
-            ..Default::default()
-        };
+        let options = RedisOptions { dir: dir.clone(), port: Some(redis.port()), ..Default::default() };
         let error = Redis::start(options).unwrap_err().to_string();
         assert!(error.contains("already in use") && error.contains("--port"), "{error}");
         let extra = vec!["--no-such-setting".into(), "1".into()];
-        let error = Redis::start(RedisOptions {
-            dir,
-            extra,
-            ..Default::default()
-        })
-        .unwrap_err();
+        let error = Redis::start(RedisOptions { dir, extra, ..Default::default() }).unwrap_err();
         assert!(error.to_string().contains("no-such-setting"), "{error}");
         remove(redis);
     }

@@ -48,12 +48,7 @@ impl Server {
             let chosen = port.map_or_else(free_port, Ok)?;
             match launch(&recipe, chosen, &lock) {
                 Ok(process) => {
-                    return Ok(Self {
-                        recipe,
-                        port: chosen,
-                        process,
-                        lock,
-                    });
+                    return Ok(Self { recipe, port: chosen, process, lock });
                 }
                 Err(error) if port.is_none() && tries < PORT_TRIES && lost_the_port(&error) => {
                     tries += 1;
@@ -148,11 +143,9 @@ fn lock_dir(recipe: &Recipe) -> Result<File> {
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::Error(error)) => Err(Error::Io(format!("locking {}", path.display()), error)),
-        Err(TryLockError::WouldBlock) => Err(Error::Missing(format!(
-            "another {} is using {}: stop it, or take another directory",
-            recipe.name,
-            dir.display()
-        ))),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::Missing(format!("another {} is using {}: stop it, or take another directory", recipe.name, dir.display())))
+        }
     }
 }
 

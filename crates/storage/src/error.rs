@@ -45,11 +45,7 @@ pub struct Error {
 
 impl Error {
     pub fn new(kind: Kind, message: impl Into<Arc<str>>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            code: None,
-        }
+        Self { kind, message: message.into(), code: None }
     }
 
     pub(crate) fn with_code(mut self, code: u16) -> Self {
@@ -68,7 +64,7 @@ impl Error {
     }
 
     /// The same failure, met where the outcome of a COMMIT is no longer known.
-    pub(crate) fn as_unknown(mut self) -> Self {
+    pub(crate) fn into_unknown(mut self) -> Self {
         self.kind = Kind::Unknown;
         self
     }

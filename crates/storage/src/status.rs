@@ -77,8 +77,7 @@ impl Depth {
     /// Age of the oldest view that is not settled, seconds; 0 when nothing waits.
     #[must_use]
     pub fn oldest_age_seconds(&self, now_ms: u64) -> f64 {
-        self.oldest_at_ms
-            .map_or(0.0, |oldest| now_ms.saturating_sub(oldest) as f64 / 1000.0)
+        self.oldest_at_ms.map_or(0.0, |oldest| now_ms.saturating_sub(oldest) as f64 / 1000.0)
     }
 }
 
@@ -131,11 +130,7 @@ fn shard_account(queue: &ShardStatus, totals: &ShardTotals) -> Account {
             *known = (*known).max(*stored);
         }
     }
-    let lost = totals
-        .marks
-        .values()
-        .map(|mark| mark.accepted.saturating_sub(mark.arrived))
-        .sum::<u64>();
+    let lost = totals.marks.values().map(|mark| mark.accepted.saturating_sub(mark.arrived)).sum::<u64>();
     Account {
         accepted: accepted.values().sum::<u64>() + totals.retired_accepted,
         persisted: totals.persisted,
@@ -163,18 +158,9 @@ mod tests {
     }
 
     fn totals(last_batch: Option<&str>, persisted: u64) -> ShardTotals {
-        let mark = Mark {
-            seq: 4,
-            accepted: 100,
-            arrived: 100,
-        };
+        let mark = Mark { seq: 4, accepted: 100, arrived: 100 };
         let writer = Writer::parse("0123456789abcdef0123456789abcdef").unwrap();
-        ShardTotals {
-            last_batch: last_batch.map(Into::into),
-            persisted,
-            marks: HashMap::from([(writer, mark)]),
-            ..ShardTotals::default()
-        }
+        ShardTotals { last_batch: last_batch.map(Into::into), persisted, marks: HashMap::from([(writer, mark)]), ..ShardTotals::default() }
     }
 
     #[test]

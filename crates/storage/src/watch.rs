@@ -2,12 +2,13 @@
 //! and looks at them once a second from then on, for its health and its metrics.
 
 use crate::mysql::migrations::{self, Refusal};
-use crate::redis::{Link, Node};
+use crate::redis::{Info, Link, Node};
 use crate::settings::StoreArgs;
 use crate::status::{self, Depth};
 use crate::{Error, Kind, MySql, Redis};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use telemetry::config::format_duration;
 use telemetry::health::{Health, State};
 use telemetry::metrics::{QueueMetrics, StoreMetrics};
 use telemetry::stop::Shutdown;
@@ -30,7 +31,8 @@ pub async fn reach(
 ) -> Result<Option<(MySql, Redis)>, String> {
     let mysql = MySql::new(&args.mysql_url()?, args.mysql_connections, metrics.clone())?;
     // Said before MySQL is waited for: a wrong URL is wrong whatever MySQL does.
-    (args.redis_url()?, args.cache_redis_url()?);
+    args.redis_url()?;
+    args.cache_redis_url()?;
     let deployment = loop {
         match migrations::reach(&mysql).await {
             Ok(deployment) => break deployment,
@@ -44,13 +46,11 @@ pub async fn reach(
             return Ok(None);
         }
     };
-    tracing::info!(
-        server = deployment.server_version,
-        shards = deployment.shards.count(),
-        id = deployment.id,
-        "mysql is up"
-    );
+    tracing::info!(server = deployment.server_version, shards = deployment.shards.count(), id = deployment.id, "mysql is up");
     health.mysql(State::Up);
+    health.fact("mysql", format!("{}; {}", deployment.server_version, deployment.durability));
+    let ttl = format_duration(args.cache_ttl);
+    health.fact("plain SQL by others", format!("shown within the cache's TTL ({ttl}): nothing follows the binlog yet"));
     let redis = Redis::new(args, &deployment, metrics)?;
     for node in redis.nodes() {
         if let Link::Refused { why } = node.wait(REDIS_AT_START).await {
@@ -68,7 +68,9 @@ pub async fn watch(mysql: MySql, redis: Redis, health: Health, queue: Arc<QueueM
         health.mysql(reached.as_ref().map_or_else(State::down, |()| State::Up));
         for node in redis.nodes() {
             // A failure shows in the node's link.
-            let _ = node.info().await;
+            if let Ok(info) = node.info().await {
+                health.fact(format!("redis {}", node.roles().name()), facts(&info));
+            }
         }
         health.redis(redis_state(&redis));
         if let Ok(depth) = look_at_queue(&mysql, &redis, &queue, reached.is_ok()).await {
@@ -95,6 +97,12 @@ async fn look_at_queue(mysql: &MySql, redis: &Redis, metrics: &QueueMetrics, wit
     Ok(depth)
 }
 
+fn facts(info: &Info) -> String {
+    let aof = if info.aof { "AOF on" } else { "AOF off: what waits is lost with the process" };
+    let limit = if info.memory_limit == 0 { "no maxmemory".to_owned() } else { format!("maxmemory {} bytes", info.memory_limit) };
+    format!("{}.{}; {aof}; {limit}; {}", info.version.0, info.version.1, info.policy)
+}
+
 /// The worse of both servers.
 fn redis_state(redis: &Redis) -> State {
     let state = |node: &Node| match node.link() {
@@ -108,7 +116,5 @@ fn redis_state(redis: &Redis) -> State {
 /// The clock that stamps views and tells their age, milliseconds since 1970 UTC.
 #[must_use]
 pub fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -66,14 +66,7 @@ pub struct LogArgs {
     #[arg(long, env = "INVENTORY_LOG", value_name = "FILTER", default_value = "info", global = true)]
     pub log: String,
     /// How a log line looks
-    #[arg(
-        long,
-        env = "INVENTORY_LOG_FORMAT",
-        value_name = "FORMAT",
-        value_enum,
-        default_value = "auto",
-        global = true
-    )]
+    #[arg(long, env = "INVENTORY_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value = "auto", global = true)]
     pub log_format: LogFormat,
 }
 
@@ -119,13 +112,8 @@ fn stem(name: &str) -> &str {
 /// Variables that `command` reads but [`ALL_VARIABLES`] lacks: a start with them would be refused. For tests of the programs.
 #[must_use]
 pub fn undeclared_variables(command: &clap::Command) -> Vec<String> {
-    let own = command
-        .get_arguments()
-        .filter_map(clap::Arg::get_env)
-        .map(|name| name.to_string_lossy().into_owned());
-    own.filter(|name| !ALL_VARIABLES.contains(&name.as_str()))
-        .chain(command.get_subcommands().flat_map(undeclared_variables))
-        .collect()
+    let own = command.get_arguments().filter_map(clap::Arg::get_env).map(|name| name.to_string_lossy().into_owned());
+    own.filter(|name| !ALL_VARIABLES.contains(&name.as_str())).chain(command.get_subcommands().flat_map(undeclared_variables)).collect()
 }
 
 /// A secret given as it is, or as a file that holds it (line ends at its end are not part of it).
@@ -182,20 +170,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let Some((_, millis)) = UNITS.iter().find(|(name, _)| *name == unit) else {
-        return Err(if unit.is_empty() {
-            format!("the unit is missing; {hint}")
-        } else {
-            hint.to_owned()
-        });
+        return Err(if unit.is_empty() { format!("the unit is missing; {hint}") } else { hint.to_owned() });
     };
     if number.is_empty() {
         return Err(hint.to_owned());
     }
-    let duration = number
-        .parse()
-        .ok()
-        .and_then(|number: u64| number.checked_mul(*millis))
-        .map(Duration::from_millis);
+    let duration = number.parse().ok().and_then(|number: u64| number.checked_mul(*millis)).map(Duration::from_millis);
     match duration {
         Some(Duration::ZERO) => Err("must be above 0".to_owned()),
         Some(duration) if duration <= DURATION_LIMIT => Ok(duration),
@@ -207,9 +187,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 #[must_use]
 pub fn format_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
-    let exact = UNITS
-        .iter()
-        .find(|(_, unit)| millis > 0 && millis.is_multiple_of(u128::from(*unit)));
+    let exact = UNITS.iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(u128::from(*unit)));
     exact.map_or_else(|| "0s".to_owned(), |(name, unit)| format!("{}{name}", millis / u128::from(*unit)))
 }
 
@@ -222,9 +200,7 @@ pub fn require_loopback(address: SocketAddr, what: &str) -> Result<(), String> {
         return Ok(());
     }
     let port = address.port();
-    Err(format!(
-        "{what}={address}: listening beyond loopback is refused until tokens exist; use 127.0.0.1:{port} or [::1]:{port}"
-    ))
+    Err(format!("{what}={address}: listening beyond loopback is refused until tokens exist; use 127.0.0.1:{port} or [::1]:{port}"))
 }
 
 #[cfg(test)]
@@ -245,10 +221,7 @@ mod tests {
             ("INVENTORY_LOGFORMAT", "INVENTORY_LOG_FORMAT"),
             ("INVENTORY_mysql_url_file", "INVENTORY_MYSQL_URL_FILE"),
         ] {
-            assert_eq!(
-                refused(&[wrong]),
-                format!("unknown environment variable {wrong}; did you mean {meant}?")
-            );
+            assert_eq!(refused(&[wrong]), format!("unknown environment variable {wrong}; did you mean {meant}?"));
         }
         assert_eq!(refused(&["INVENTORY_B", "PATH", "INVENTORY_A"]).lines().count(), 2);
     }
@@ -270,15 +243,9 @@ mod tests {
 
     #[test]
     fn a_variable_that_a_program_reads_and_the_list_lacks_is_found() {
-        assert_eq!(
-            undeclared_variables(&<Program as clap::CommandFactory>::command()),
-            ["INVENTORY_NEW_THING"]
-        );
+        assert_eq!(undeclared_variables(&<Program as clap::CommandFactory>::command()), ["INVENTORY_NEW_THING"]);
         let program = Program::parse_from(["program", "--log", "debug", "--log-format", "json"]);
-        assert_eq!(
-            (program.log.log.as_str(), program.log.log_format, program.new_thing),
-            ("debug", LogFormat::Json, None)
-        );
+        assert_eq!((program.log.log.as_str(), program.log.log_format, program.new_thing), ("debug", LogFormat::Json, None));
     }
 
     #[test]
@@ -292,26 +259,16 @@ mod tests {
         assert_eq!(read_secret(Some("a"), None), Ok(Some("a".to_owned())));
         assert_eq!(read_secret(None, Some(&file)), Ok(Some(" s3 cret".to_owned())));
         let both = read_secret(Some("hidden"), Some(&file)).unwrap_err();
-        assert!(
-            both.contains("leave one of them out") && !both.contains("hidden") && !both.contains("cret\r"),
-            "{both}"
-        );
+        assert!(both.contains("leave one of them out") && !both.contains("hidden") && !both.contains("cret\r"), "{both}");
         assert!(read_secret(None, Some(&empty)).unwrap_err().contains("is empty"));
-        assert!(
-            read_secret(None, Some(&directory.join("none")))
-                .unwrap_err()
-                .contains("cannot read")
-        );
+        assert!(read_secret(None, Some(&directory.join("none"))).unwrap_err().contains("cannot read"));
         std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]
     fn a_masked_url_never_shows_the_password() {
         for (url, masked) in [
-            (
-                "mysql://inventory@127.0.0.1:3306/inventory",
-                "mysql://inventory@127.0.0.1:3306/inventory",
-            ),
+            ("mysql://inventory@127.0.0.1:3306/inventory", "mysql://inventory@127.0.0.1:3306/inventory"),
             ("mysql://u:p4ss@db/inventory", "mysql://u:***@db/inventory"),
             ("mysql://u:p4ss@word/x@db/inventory", "mysql://u:***@db/inventory"),
             ("mysql://u:p4ss/x?y#z@db/inventory", "mysql://u:***@db/inventory"),
@@ -326,14 +283,7 @@ mod tests {
 
     #[test]
     fn durations_are_read_and_written_back() {
-        for (text, millis) in [
-            ("500ms", 500),
-            ("5s", 5_000),
-            ("5m", 300_000),
-            ("4h", 14_400_000),
-            ("1d", 86_400_000),
-            ("1500ms", 1_500),
-        ] {
+        for (text, millis) in [("500ms", 500), ("5s", 5_000), ("5m", 300_000), ("4h", 14_400_000), ("1d", 86_400_000), ("1500ms", 1_500)] {
             let duration = Duration::from_millis(millis);
             assert_eq!(parse_duration(text), Ok(duration));
             assert_eq!(format_duration(duration), text);
@@ -345,10 +295,7 @@ mod tests {
     #[test]
     fn what_is_no_duration_is_refused_with_a_remedy() {
         for text in ["", "5", "s", "-5s", "+5s", "1.5s", "5 s", "5S", "5sec", "5s5s", "٥s", "∞"] {
-            assert!(
-                parse_duration(text).is_err_and(|message| message.contains("500ms, 5s, 5m, 4h or 1d")),
-                "{text}"
-            );
+            assert!(parse_duration(text).is_err_and(|message| message.contains("500ms, 5s, 5m, 4h or 1d")), "{text}");
         }
         assert!(parse_duration("0s").is_err());
         assert_eq!(parse_duration("366d"), Ok(DURATION_LIMIT));
@@ -364,10 +311,7 @@ mod tests {
         }
         for open in ["0.0.0.0:8080", "[::]:8080", "192.168.1.1:8080", "[::ffff:10.0.0.1]:8080"] {
             let message = require_loopback(open.parse().unwrap(), "INVENTORY_API_LISTEN").unwrap_err();
-            assert!(
-                message.starts_with("INVENTORY_API_LISTEN=") && message.contains("127.0.0.1:8080"),
-                "{message}"
-            );
+            assert!(message.starts_with("INVENTORY_API_LISTEN=") && message.contains("127.0.0.1:8080"), "{message}");
         }
     }
 }

@@ -126,12 +126,7 @@ struct Store {
 
 impl Store {
     fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            state: State::awaited("the first contact"),
-            since: Instant::now(),
-            reached: false,
-        }
+        Self { name, state: State::awaited("the first contact"), since: Instant::now(), reached: false }
     }
 
     fn set(&mut self, state: State) {
@@ -154,17 +149,11 @@ impl Store {
     }
 
     fn component(&self) -> Component {
-        Component {
-            state: self.state.name(),
-            reason: self.state.reason().map(str::to_owned),
-            for_seconds: self.since.elapsed().as_secs(),
-        }
+        Component { state: self.state.name(), reason: self.state.reason().map(str::to_owned), for_seconds: self.since.elapsed().as_secs() }
     }
 
     fn complaint(&self) -> Option<String> {
-        self.state
-            .reason()
-            .map(|reason| format!("{} is {}: {reason}", self.name, self.state.name()))
+        self.state.reason().map(|reason| format!("{} is {}: {reason}", self.name, self.state.name()))
     }
 }
 
@@ -208,16 +197,8 @@ impl Health {
     /// Both stores are awaited at first.
     #[must_use]
     pub fn new(role: Role) -> Self {
-        let inner = Inner {
-            mysql: Store::new("mysql"),
-            redis: Store::new("redis"),
-            draining: false,
-            facts: BTreeMap::new(),
-        };
-        Self {
-            role,
-            inner: Arc::new(Mutex::new(inner)),
-        }
+        let inner = Inner { mysql: Store::new("mysql"), redis: Store::new("redis"), draining: false, facts: BTreeMap::new() };
+        Self { role, inner: Arc::new(Mutex::new(inner)) }
     }
 
     /// Reports MySQL; a change of state is logged.
@@ -247,10 +228,7 @@ impl Health {
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let inner = self.lock();
-        Readiness {
-            verdict: inner.verdict(self.role),
-            why: inner.why(),
-        }
+        Readiness { verdict: inner.verdict(self.role), why: inner.why() }
     }
 
     #[must_use]
@@ -307,18 +285,9 @@ mod tests {
         health.redis(State::Up);
         health.mysql(State::down("connection refused"));
         let readiness = health.readiness();
-        assert_eq!(
-            (readiness.verdict, readiness.why.as_str()),
-            (Unready, "mysql is down: connection refused")
-        );
+        assert_eq!((readiness.verdict, readiness.why.as_str()), (Unready, "mysql is down: connection refused"));
         health.mysql(State::Up);
-        assert_eq!(
-            health.readiness(),
-            Readiness {
-                verdict: Ready,
-                why: String::new()
-            }
-        );
+        assert_eq!(health.readiness(), Readiness { verdict: Ready, why: String::new() });
         health.mysql(State::down("connection refused"));
         assert_eq!(health.readiness().verdict, Degraded);
     }
@@ -330,10 +299,7 @@ mod tests {
         health.redis(State::down("timed out"));
         health.clone().set_draining();
         let readiness = health.readiness();
-        assert_eq!(
-            (readiness.verdict, readiness.why.as_str()),
-            (Unready, "draining: asked to end; redis is down: timed out")
-        );
+        assert_eq!((readiness.verdict, readiness.why.as_str()), (Unready, "draining: asked to end; redis is down: timed out"));
     }
 
     #[test]
@@ -347,14 +313,8 @@ mod tests {
         health.remove_fact("gone");
         let report = serde_json::to_value(health.report()).unwrap();
         assert_eq!(report["readiness"], "unready");
-        assert_eq!(
-            report["components"]["mysql"],
-            serde_json::json!({ "state": "down", "reason": "timed out", "for_seconds": 0 })
-        );
+        assert_eq!(report["components"]["mysql"], serde_json::json!({ "state": "down", "reason": "timed out", "for_seconds": 0 }));
         assert_eq!(report["components"]["redis"]["state"], "awaited");
-        assert_eq!(
-            report["facts"],
-            serde_json::json!({ "plain SQL": "binlog tail off: shown within the cache TTL (5m)" })
-        );
+        assert_eq!(report["facts"], serde_json::json!({ "plain SQL": "binlog tail off: shown within the cache TTL (5m)" }));
     }
 }

@@ -42,23 +42,13 @@ impl HttpMetrics {
         let resolve = |spec: &RouteSpec| {
             let counter = |status: &str| Counter::child(requests, &[spec.method, spec.route, status]);
             Arc::new(RouteMetrics {
-                statuses: statuses_of(spec)
-                    .into_iter()
-                    .map(|status| (status, counter(&status.to_string())))
-                    .collect(),
+                statuses: statuses_of(spec).into_iter().map(|status| (status, counter(&status.to_string()))).collect(),
                 other: counter(OTHER),
                 seconds: Histogram::child(seconds, &[spec.method, spec.route]),
             })
         };
-        let unmatched = RouteSpec {
-            method: ANY,
-            route: UNMATCHED,
-            statuses: UNMATCHED_STATUSES,
-        };
-        Self {
-            routes: routes.iter().map(|spec| (*spec, resolve(spec))).collect(),
-            unmatched: resolve(&unmatched),
-        }
+        let unmatched = RouteSpec { method: ANY, route: UNMATCHED, statuses: UNMATCHED_STATUSES };
+        Self { routes: routes.iter().map(|spec| (*spec, resolve(spec))).collect(), unmatched: resolve(&unmatched) }
     }
 
     /// The handle of a route of the table. For configuring routes, not for each request.
@@ -108,16 +98,8 @@ mod tests {
     use crate::metrics::Registry;
 
     const ROUTES: &[RouteSpec] = &[
-        RouteSpec {
-            method: "GET",
-            route: "/v1/products/{id}",
-            statuses: &[200, 304, 404],
-        },
-        RouteSpec {
-            method: "PUT",
-            route: "/v1/products/{id}/price",
-            statuses: &[200, 404, 422, 503],
-        },
+        RouteSpec { method: "GET", route: "/v1/products/{id}", statuses: &[200, 304, 404] },
+        RouteSpec { method: "PUT", route: "/v1/products/{id}/price", statuses: &[200, 404, 422, 503] },
     ];
 
     fn has(registry: &Registry, line: &str) {
@@ -140,10 +122,7 @@ mod tests {
             has(&registry, &format!("{} {count}", series(product, status)));
         }
         has(&registry, &format!("{} 1", series("method=\"any\",route=\"unmatched\"", "404")));
-        has(
-            &registry,
-            &format!("{} 0", series("method=\"PUT\",route=\"/v1/products/{id}/price\"", "503")),
-        );
+        has(&registry, &format!("{} 0", series("method=\"PUT\",route=\"/v1/products/{id}/price\"", "503")));
         has(&registry, &format!("inventory_http_request_duration_seconds_count{{{product}}} 6"));
         assert!(http.route("GET", "/v1/products/42").is_none());
     }

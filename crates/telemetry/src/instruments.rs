@@ -120,10 +120,7 @@ pub struct ByLabel<L, M> {
 
 impl<L: Label, M> ByLabel<L, M> {
     fn new(child: impl FnMut(&L) -> M) -> Self {
-        Self {
-            children: L::ALL.iter().map(child).collect(),
-            label: PhantomData,
-        }
+        Self { children: L::ALL.iter().map(child).collect(), label: PhantomData }
     }
 }
 
@@ -158,10 +155,7 @@ pub struct Registry {
 
 impl Registry {
     pub(crate) fn empty(build: Build) -> Self {
-        Self {
-            inner: prometheus::Registry::new(),
-            build,
-        }
+        Self { inner: prometheus::Registry::new(), build }
     }
 
     #[must_use]
@@ -229,17 +223,13 @@ impl Registry {
     /// CPU, memory, threads and open files of this process, read at each rendering.
     pub(crate) fn process(&self) {
         #[cfg(target_os = "linux")]
-        self.inner
-            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
-            .expect(DECLARED_ONCE);
+        self.inner.register(Box::new(prometheus::process_collector::ProcessCollector::for_self())).expect(DECLARED_ONCE);
     }
 
     /// A gauge that is always 1 and says what it says in its labels.
     pub(crate) fn info(&self, name: &str, labels: &[(&str, &str)], help: &str) {
         let (names, values): (Vec<_>, Vec<_>) = labels.iter().copied().unzip();
-        self.declare(IntGaugeVec::new(Opts::new(name, help), &names))
-            .with_label_values(&values)
-            .set(1);
+        self.declare(IntGaugeVec::new(Opts::new(name, help), &names)).with_label_values(&values).set(1);
     }
 
     fn declare<C: Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> C {

@@ -27,10 +27,6 @@ impl Build {
     #[must_use]
     pub fn of(binary: &'static str) -> Self {
         let commit = option_env!("INVENTORY_COMMIT").unwrap_or("unknown");
-        Self {
-            version: env!("CARGO_PKG_VERSION"),
-            commit,
-            binary,
-        }
+        Self { version: env!("CARGO_PKG_VERSION"), commit, binary }
     }
 }

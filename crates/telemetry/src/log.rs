@@ -50,14 +50,10 @@ fn parse_directives(text: &str) -> Result<EnvFilter, String> {
         // The first, so that one of the same module that was asked for replaces it.
         parts.insert(0, "actix_server=warn");
     }
-    let bare = parts
-        .iter()
-        .find(|part| !part.contains(['=', '[', ']', '{', '}']) && !is_level(part));
+    let bare = parts.iter().find(|part| !part.contains(['=', '[', ']', '{', '}']) && !is_level(part));
     match bare {
         Some(word) => Err(format!("{word:?} is no level; {hint}")),
-        None => EnvFilter::builder()
-            .parse(parts.join(","))
-            .map_err(|error| format!("{text:?} is no log filter ({error}); {hint}")),
+        None => EnvFilter::builder().parse(parts.join(",")).map_err(|error| format!("{text:?} is no log filter ({error}); {hint}")),
     }
 }
 
@@ -72,11 +68,7 @@ where
 {
     // Complaints about a failed write go to stderr by `eprintln!`, which panics when stderr is what failed.
     let lines = fmt::layer().with_writer(writer).with_ansi(colours).log_internal_errors(false);
-    if json {
-        lines.json().flatten_event(true).with_span_list(false).boxed()
-    } else {
-        lines.boxed()
-    }
+    if json { lines.json().flatten_event(true).with_span_list(false).boxed() } else { lines.boxed() }
 }
 
 /// <https://no-color.org>
@@ -117,9 +109,10 @@ mod tests {
     fn logged(json: bool) -> String {
         let sink = Sink::default();
         let writer = sink.clone();
-        let subscriber = tracing_subscriber::registry()
-            .with(parse_directives("warn,telemetry=info").unwrap())
-            .with(lines(json, false, move || writer.clone()));
+        let subscriber =
+            tracing_subscriber::registry()
+                .with(parse_directives("warn,telemetry=info").unwrap())
+                .with(lines(json, false, move || writer.clone()));
         tracing::subscriber::with_default(subscriber, || {
             tracing::info_span!("request", request_id = "r-1").in_scope(|| tracing::info!(views = 3, "pushed"));
             tracing::debug!("not shown");
@@ -134,20 +127,14 @@ mod tests {
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         let time = line["timestamp"].as_str().unwrap();
         assert!(time.len() == "2026-01-31T00:00:00.000000Z".len() && time.ends_with('Z'), "{time}");
-        assert_eq!(
-            (&line["level"], &line["message"], &line["views"]),
-            (&"INFO".into(), &"pushed".into(), &3.into())
-        );
+        assert_eq!((&line["level"], &line["message"], &line["views"]), (&"INFO".into(), &"pushed".into(), &3.into()));
         assert_eq!(line["span"]["request_id"], "r-1");
     }
 
     #[test]
     fn a_text_line_has_no_colours_off_a_terminal() {
         let text = logged(false);
-        assert!(
-            text.contains("INFO request{request_id=\"r-1\"}: telemetry::log::tests: pushed views=3"),
-            "{text}"
-        );
+        assert!(text.contains("INFO request{request_id=\"r-1\"}: telemetry::log::tests: pushed views=3"), "{text}");
     }
 
     #[test]
@@ -162,18 +149,9 @@ mod tests {
     #[test]
     fn a_misspelt_level_is_refused_instead_of_silencing_all() {
         for bad in ["inof", "", "info,", "info,inventory_api", "inventory_api=loud", "a=b=c"] {
-            assert!(
-                parse_directives(bad).is_err_and(|message| message.contains("inventory_api=debug")),
-                "{bad}"
-            );
+            assert!(parse_directives(bad).is_err_and(|message| message.contains("inventory_api=debug")), "{bad}");
         }
-        for good in [
-            "info",
-            "WARN",
-            "info,inventory_api=debug",
-            "off, redis=trace",
-            "info,[request{route=x}]=debug",
-        ] {
+        for good in ["info", "WARN", "info,inventory_api=debug", "off, redis=trace", "info,[request{route=x}]=debug"] {
             assert!(parse_directives(good).is_ok(), "{good}");
         }
     }

@@ -15,19 +15,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Seconds; a call to Redis takes 0.05 ms alone and 1 ms behind others.
-const REDIS_SECONDS: &[f64] = &[
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
-];
+const REDIS_SECONDS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
 /// Seconds; a point read takes 0.2 ms, the lock wait limit is 2 s.
-const MYSQL_SECONDS: &[f64] = &[
-    0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
+const MYSQL_SECONDS: &[f64] = &[0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// Seconds; from a hit in Redis to the request time limit of 5 s.
 const HTTP_SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// Seconds; from a batch claimed at once to a MySQL that was away for a day.
-const DELAY_SECONDS: &[f64] = &[
-    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0, 86400.0,
-];
+const DELAY_SECONDS: &[f64] =
+    &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0, 86400.0];
 /// Views or rows of one push or batch.
 const SIZES: &[f64] = &[1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6];
 
@@ -107,11 +102,7 @@ impl StoreMetrics {
                 "role",
                 "1 if the eviction policy fits what this Redis is used for, else 0 (also before it was read)",
             ),
-            redis_memory_used: registry.gauges(
-                "inventory_redis_memory_used_bytes",
-                "role",
-                "Memory that Redis uses (used_memory), bytes",
-            ),
+            redis_memory_used: registry.gauges("inventory_redis_memory_used_bytes", "role", "Memory that Redis uses (used_memory), bytes"),
             redis_memory_limit: registry.gauges(
                 "inventory_redis_memory_limit_bytes",
                 "role",
@@ -169,11 +160,7 @@ impl StoreMetrics {
     /// server and counts whole.
     pub fn redis_evicted(&self, role: RedisRole, evicted_keys: u64) {
         let last = self.redis_evicted_last[role.index()].swap(evicted_keys, Ordering::Relaxed);
-        let new = if last == NOT_READ {
-            0
-        } else {
-            evicted_keys.checked_sub(last).unwrap_or(evicted_keys)
-        };
+        let new = if last == NOT_READ { 0 } else { evicted_keys.checked_sub(last).unwrap_or(evicted_keys) };
         self.redis_evicted[role].add(new);
     }
 
@@ -212,15 +199,9 @@ impl CacheMetrics {
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
         Self {
-            requests: registry.counters(
-                "inventory_cache_requests_total",
-                "result",
-                "Product records asked for, by how they were served",
-            ),
-            coalesced: registry.counter(
-                "inventory_cache_coalesced_total",
-                "Product records served by a SELECT that another request had asked for too",
-            ),
+            requests: registry.counters("inventory_cache_requests_total", "result", "Product records asked for, by how they were served"),
+            coalesced: registry
+                .counter("inventory_cache_coalesced_total", "Product records served by a SELECT that another request had asked for too"),
         }
     }
 }
@@ -262,17 +243,11 @@ impl IngestMetrics {
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
         Self {
-            received: registry.counters(
-                "inventory_views_received_total",
-                "outcome",
-                "Views sent to this API, by how they were answered",
-            ),
+            received: registry.counters("inventory_views_received_total", "outcome", "Views sent to this API, by how they were answered"),
             push_views: registry.histogram("inventory_push_views", SIZES, "Views carried by one push into the queue"),
             push_requests: registry.histogram("inventory_push_requests", SIZES, "Requests answered by one push into the queue"),
-            waiting_requests: registry.gauge(
-                "inventory_push_waiting_requests",
-                "View requests held in memory until their push is confirmed",
-            ),
+            waiting_requests: registry
+                .gauge("inventory_push_waiting_requests", "View requests held in memory until their push is confirmed"),
             waiting_limit: registry.gauge(
                 "inventory_push_waiting_requests_limit",
                 "Most view requests that this process holds; past it they are answered 503",
@@ -303,29 +278,18 @@ impl QueueMetrics {
     pub fn new(registry: &Registry) -> Self {
         Self {
             depth: registry.gauge("inventory_queue_depth", "(Product, hour) entries waiting in Redis, all shards"),
-            capacity: registry.gauge(
-                "inventory_queue_capacity",
-                "Most (product, hour) entries that may wait; past it views are answered 503",
-            ),
+            capacity: registry
+                .gauge("inventory_queue_capacity", "Most (product, hour) entries that may wait; past it views are answered 503"),
             views_pending: registry.gauge("inventory_views_pending", "Views accepted and not yet in MySQL"),
             in_flight: registry.gauge("inventory_queue_in_flight", "Views in batches that are claimed and not yet settled"),
-            oldest_age: registry.seconds(
-                "inventory_queue_oldest_age_seconds",
-                "Age of the oldest view that is not in MySQL, seconds; 0 while none waits",
-            ),
-            dead_letters: registry.gauge(
-                "inventory_queue_dead_letters",
-                "Dead letters that were neither replayed nor dropped",
-            ),
+            oldest_age: registry
+                .seconds("inventory_queue_oldest_age_seconds", "Age of the oldest view that is not in MySQL, seconds; 0 while none waits"),
+            dead_letters: registry.gauge("inventory_queue_dead_letters", "Dead letters that were neither replayed nor dropped"),
             paused: registry.gauge("inventory_queue_paused", "1 while an operator holds the drain, else 0"),
-            conservation_drift: registry.gauge(
-                "inventory_views_conservation_drift",
-                "Views accepted - persisted - pending - dead - lost; must be 0 at rest",
-            ),
-            views_lost: registry.counter(
-                "inventory_views_lost_total",
-                "Views that a loss of Redis took, from the writers' running totals in MySQL",
-            ),
+            conservation_drift: registry
+                .gauge("inventory_views_conservation_drift", "Views accepted - persisted - pending - dead - lost; must be 0 at rest"),
+            views_lost: registry
+                .counter("inventory_views_lost_total", "Views that a loss of Redis took, from the writers' running totals in MySQL"),
         }
     }
 }
@@ -348,11 +312,7 @@ impl DrainMetrics {
     pub fn new(registry: &Registry) -> Self {
         Self {
             views_persisted: registry.counter("inventory_views_persisted_total", "Views that this worker added to MySQL"),
-            batches: registry.counters(
-                "inventory_drain_batches_total",
-                "result",
-                "Batches and attempts on them, by what became of them",
-            ),
+            batches: registry.counters("inventory_drain_batches_total", "result", "Batches and attempts on them, by what became of them"),
             batch_views: registry.histogram("inventory_drain_batch_views", SIZES, "Views of one applied batch"),
             batch_rows: registry.histogram("inventory_drain_batch_rows", SIZES, "(Product, hour) rows of one applied batch"),
             duration: registry.histograms(
@@ -382,21 +342,9 @@ mod tests {
     /// Everything that one process could export, though none exports all.
     fn rendered() -> (Registry, String) {
         let registry = Registry::new("test");
-        let routes = &[RouteSpec {
-            method: "GET",
-            route: "/v1/products/{id}",
-            statuses: &[200],
-        }];
-        let _ = (
-            StoreMetrics::new(&registry),
-            CacheMetrics::new(&registry),
-            PriceMetrics::new(&registry),
-        );
-        let _ = (
-            IngestMetrics::new(&registry),
-            QueueMetrics::new(&registry),
-            DrainMetrics::new(&registry),
-        );
+        let routes = &[RouteSpec { method: "GET", route: "/v1/products/{id}", statuses: &[200] }];
+        let _ = (StoreMetrics::new(&registry), CacheMetrics::new(&registry), PriceMetrics::new(&registry));
+        let _ = (IngestMetrics::new(&registry), QueueMetrics::new(&registry), DrainMetrics::new(&registry));
         let _ = HttpMetrics::new(&registry, routes);
         let text = registry.render();
         (registry, text)
@@ -460,10 +408,7 @@ mod tests {
         let (_, text) = rendered();
         let families = families(&text);
         for name in contract.split_whitespace() {
-            assert!(
-                families.contains_key(format!("inventory_{name}").as_str()),
-                "inventory_{name} is missing"
-            );
+            assert!(families.contains_key(format!("inventory_{name}").as_str()), "inventory_{name} is missing");
         }
         for name in ["process_resident_memory_bytes", "process_open_fds", "process_cpu_seconds_total"] {
             assert!(families.contains_key(name), "{name} is missing");

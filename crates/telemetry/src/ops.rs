@@ -105,17 +105,13 @@ async fn version(request: HttpRequest, ops: web::Data<Ops>) -> HttpResponse {
 
 async fn metrics(request: HttpRequest, ops: web::Data<Ops>) -> HttpResponse {
     match flags(&request, &[]) {
-        Ok(_) => HttpResponse::Ok()
-            .content_type("text/plain; version=0.0.4; charset=utf-8")
-            .body(ops.registry.render()),
+        Ok(_) => HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(ops.registry.render()),
         Err(detail) => invalid_query(&request, detail),
     }
 }
 
 fn text(line: &str) -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("text/plain; charset=utf-8")
-        .body(format!("{line}\n"))
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(format!("{line}\n"))
 }
 
 /// Which of the `known` parameters are set, each at most once and either bare or as a truth value.
@@ -150,22 +146,12 @@ fn knows(known: &[&str]) -> String {
 }
 
 fn invalid_query(request: &HttpRequest, detail: String) -> HttpResponse {
-    let problem = Problem {
-        slug: "invalid-query",
-        title: "The query string is not valid",
-        status: StatusCode::BAD_REQUEST,
-        detail,
-    };
+    let problem = Problem { slug: "invalid-query", title: "The query string is not valid", status: StatusCode::BAD_REQUEST, detail };
     problem.answer(request, json!({}))
 }
 
 fn unready(request: &HttpRequest, detail: String, report: Value) -> HttpResponse {
-    let problem = Problem {
-        slug: "unready",
-        title: "Not ready",
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        detail,
-    };
+    let problem = Problem { slug: "unready", title: "Not ready", status: StatusCode::SERVICE_UNAVAILABLE, detail };
     let mut answer = problem.answer(request, report);
     answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     answer
@@ -173,12 +159,7 @@ fn unready(request: &HttpRequest, detail: String, report: Value) -> HttpResponse
 
 async fn unknown_route(request: HttpRequest) -> HttpResponse {
     let detail = "there is nothing at this path".to_owned();
-    let problem = Problem {
-        slug: "unknown-route",
-        title: "There is nothing at this path",
-        status: StatusCode::NOT_FOUND,
-        detail,
-    };
+    let problem = Problem { slug: "unknown-route", title: "There is nothing at this path", status: StatusCode::NOT_FOUND, detail };
     problem.answer(&request, json!({}))
 }
 
@@ -217,16 +198,8 @@ mod tests {
         fn problem(&self, slug: &str) -> Value {
             assert!(self.head.contains("content-type: application/problem+json\r\n"), "{}", self.head);
             let problem = self.json();
-            assert_eq!(
-                (&problem["type"], &problem["status"]),
-                (&json!(format!("/problems/{slug}")), &json!(self.status))
-            );
-            assert!(
-                self.head
-                    .contains(&format!("x-request-id: {}\r\n", problem["request_id"].as_str().unwrap())),
-                "{}",
-                self.head
-            );
+            assert_eq!((&problem["type"], &problem["status"]), (&json!(format!("/problems/{slug}")), &json!(self.status)));
+            assert!(self.head.contains(&format!("x-request-id: {}\r\n", problem["request_id"].as_str().unwrap())), "{}", self.head);
             problem
         }
     }
@@ -235,10 +208,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let health = Health::new(role);
-        let ops = Ops {
-            registry: Registry::new("test"),
-            health: health.clone(),
-        };
+        let ops = Ops { registry: Registry::new("test"), health: health.clone() };
         let more = |config: &mut web::ServiceConfig| {
             config.route("/more", web::get().to(async || "more"));
         };
@@ -253,11 +223,7 @@ mod tests {
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        Answer {
-            status: head[9..12].parse().unwrap(),
-            head: format!("{}\r\n", head.to_lowercase()),
-            body: body.to_owned(),
-        }
+        Answer { status: head[9..12].parse().unwrap(), head: format!("{}\r\n", head.to_lowercase()), body: body.to_owned() }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -266,10 +232,7 @@ mod tests {
         let answer = ask(address, "GET", "/readyz").await;
         assert_eq!(answer.status, 503);
         assert!(answer.head.contains("retry-after: 1\r\n"));
-        assert_eq!(
-            answer.problem("unready")["detail"],
-            "mysql is awaited: the first contact; redis is awaited: the first contact"
-        );
+        assert_eq!(answer.problem("unready")["detail"], "mysql is awaited: the first contact; redis is awaited: the first contact");
         health.mysql(State::Up);
         assert_eq!(ask(address, "GET", "/readyz").await.body, "degraded\n");
         health.redis(State::Up);
@@ -290,10 +253,7 @@ mod tests {
         let answer = ask(address, "GET", "/readyz?verbose").await;
         assert_eq!(answer.status, 200);
         let report = answer.json();
-        assert_eq!(
-            (&report["readiness"], &report["facts"]["plain SQL"]),
-            (&json!("ready"), &json!("binlog tail off"))
-        );
+        assert_eq!((&report["readiness"], &report["facts"]["plain SQL"]), (&json!("ready"), &json!("binlog tail off")));
         assert_eq!(report["components"]["redis"]["state"], "up");
         assert_eq!(ask(address, "GET", "/readyz?verbose=false").await.body, "ready\n");
     }
@@ -306,10 +266,7 @@ mod tests {
         assert!(metrics.head.contains("cache-control: no-store\r\n"), "{}", metrics.head);
         assert!(metrics.body.contains("binary=\"test\""), "{}", metrics.body);
         let version = ask(address, "GET", "/version").await.json();
-        assert_eq!(
-            (&version["version"], &version["binary"]),
-            (&json!(env!("CARGO_PKG_VERSION")), &json!("test"))
-        );
+        assert_eq!((&version["version"], &version["binary"]), (&json!(env!("CARGO_PKG_VERSION")), &json!("test")));
         assert!(version["commit"].is_string());
         let head = ask(address, "HEAD", "/livez").await;
         assert_eq!((head.status, head.body.as_str()), (200, ""));
@@ -320,22 +277,14 @@ mod tests {
     async fn what_is_not_there_is_refused_as_a_problem() {
         let (address, _) = start(Role::Worker);
         let missing = ask(address, "GET", "/metricz?x=1").await;
-        assert_eq!(
-            (missing.status, &missing.problem("unknown-route")["instance"]),
-            (404, &json!("/metricz"))
-        );
+        assert_eq!((missing.status, &missing.problem("unknown-route")["instance"]), (404, &json!("/metricz")));
         let wrong = ask(address, "POST", "/metrics").await;
         assert!(wrong.head.contains("allow: get, head\r\n"), "{}", wrong.head);
         assert_eq!(wrong.status, 405);
         wrong.problem("method-not-allowed");
-        for target in [
-            "/readyz?verbos",
-            "/readyz?verbose&verbose",
-            "/readyz?verbose=maybe",
-            "/livez?x",
-            "/version?verbose",
-            "/metrics?name=%22",
-        ] {
+        for target in
+            ["/readyz?verbos", "/readyz?verbose&verbose", "/readyz?verbose=maybe", "/livez?x", "/version?verbose", "/metrics?name=%22"]
+        {
             let answer = ask(address, "GET", target).await;
             assert_eq!(answer.status, 400, "{target}");
             answer.problem("invalid-query");

@@ -63,8 +63,6 @@ impl Problem {
         members["detail"] = json!(self.detail);
         members["instance"] = json!(request.path());
         members["request_id"] = json!(id);
-        HttpResponse::build(self.status)
-            .content_type("application/problem+json")
-            .body(members.to_string())
+        HttpResponse::build(self.status).content_type("application/problem+json").body(members.to_string())
     }
 }

@@ -66,10 +66,7 @@ impl Shutdown {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the second signal asks for exactly that, and nothing acknowledged is lost"
-)]
+#[expect(clippy::disallowed_methods, reason = "the second signal asks for exactly that, and nothing acknowledged is lost")]
 fn end_at_once() -> ! {
     std::process::exit(EXIT_INTERRUPTED)
 }

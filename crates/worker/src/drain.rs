@@ -69,14 +69,7 @@ struct Report {
 
 impl Drain {
     pub(crate) fn new(mysql: MySql, redis: Redis, args: DrainArgs, metrics: Arc<DrainMetrics>) -> Self {
-        Self {
-            mysql,
-            redis,
-            args,
-            worker: Uuid::new_v4().simple().to_string(),
-            metrics,
-            report: Report::default(),
-        }
+        Self { mysql, redis, args, worker: Uuid::new_v4().simple().to_string(), metrics, report: Report::default() }
     }
 
     /// Drains until the process is asked to stop; then finishes the batches in hand and returns.
@@ -126,23 +119,14 @@ impl Drain {
         let session = self.redis.queue.session()?;
         let started = Instant::now();
         let new_id = Uuid::new_v4().to_string();
-        let claim = Claim {
-            new_id: &new_id,
-            worker: &self.worker,
-            deadline: self.args.batch_deadline,
-            most_views: self.args.batch_views,
-        };
+        let claim = Claim { new_id: &new_id, worker: &self.worker, deadline: self.args.batch_deadline, most_views: self.args.batch_views };
         let (batch, records, more) = match view_queue::claim(&session, &self.redis.keys, shard, &claim).await? {
             Claimed::Nothing => return Ok(Step::Empty),
             Claimed::Busy => return Ok(Step::Busy),
             Claimed::Batch { id, records, more } => (id, records, more),
         };
         let records = parse_records(records);
-        let ids: Vec<u64> = records
-            .iter()
-            .flatten()
-            .flat_map(|record| record.counts.iter().map(|(id, _)| *id))
-            .collect();
+        let ids: Vec<u64> = records.iter().flatten().flat_map(|record| record.counts.iter().map(|(id, _)| *id)).collect();
         self.metrics.duration[DrainStage::Read].observe(started.elapsed());
 
         let started = Instant::now();
@@ -172,11 +156,7 @@ impl Drain {
     }
 
     fn note(&self, shard: u16, batch: &str, tally: &Tally) {
-        let result = if tally.counted_records == 0 {
-            BatchResult::AlreadyApplied
-        } else {
-            BatchResult::Applied
-        };
+        let result = if tally.counted_records == 0 { BatchResult::AlreadyApplied } else { BatchResult::Applied };
         self.metrics.batches[result].inc();
         self.report.batches.fetch_add(1, Ordering::Relaxed);
         self.report.views.fetch_add(tally.persisted(), Ordering::Relaxed);
@@ -192,13 +172,7 @@ impl Drain {
         }
         if !tally.set_aside.is_empty() {
             self.report.set_aside.fetch_add(tally.set_aside.len() as u64, Ordering::Relaxed);
-            tracing::warn!(
-                shard,
-                batch,
-                letters = tally.set_aside.len(),
-                views = tally.dead(),
-                "set aside what cannot be counted"
-            );
+            tracing::warn!(shard, batch, letters = tally.set_aside.len(), views = tally.dead(), "set aside what cannot be counted");
         }
     }
 
@@ -213,9 +187,7 @@ impl Drain {
 
     async fn batch_waits(&self, shard: u16) -> bool {
         let Ok(session) = self.redis.queue.session() else { return false };
-        view_queue::views_waiting(&session, &self.redis.keys, shard)
-            .await
-            .is_ok_and(|views| views >= self.args.batch_views)
+        view_queue::views_waiting(&session, &self.redis.keys, shard).await.is_ok_and(|views| views >= self.args.batch_views)
     }
 
     /// Wakes the shards whose tickets come, for as long as it is polled.
@@ -257,13 +229,7 @@ struct Pace {
 
 impl Pace {
     fn new(interval: Duration) -> Self {
-        Self {
-            interval,
-            due: Instant::now(),
-            last: None,
-            left_empty: true,
-            pause: FIRST_PAUSE,
-        }
+        Self { interval, due: Instant::now(), last: None, left_empty: true, pause: FIRST_PAUSE }
     }
 
     fn is_idle(&self) -> bool {
@@ -273,9 +239,10 @@ impl Pace {
     fn after(&mut self, step: Step) {
         let now = Instant::now();
         self.pause = FIRST_PAUSE;
-        if let Step::Settled { more } = step {
-            self.last = Some(now);
-            self.left_empty = !more;
+        match step {
+            Step::Settled { more } => (self.last, self.left_empty) = (Some(now), !more),
+            Step::Empty => self.left_empty = true,
+            Step::Busy => {}
         }
         let at_once = step == Step::Settled { more: true };
         self.due = if at_once { now } else { now + self.interval };

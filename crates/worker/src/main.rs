@@ -25,10 +25,7 @@ fn main() -> ExitCode {
     let run = || {
         refuse_unknown_variables(std::env::vars_os()).map_err(|error| anyhow!(error))?;
         config.log.init().map_err(|error| anyhow!(error))?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .context("cannot start the runtime")?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
         let result = runtime.block_on(run(config));
         // What still hangs in a store that does not answer is left behind: it counts once, or not yet.
         runtime.shutdown_background();
@@ -54,27 +51,11 @@ async fn run(config: Config) -> anyhow::Result<()> {
     require_loopback(listen, "INVENTORY_WORKER_OPS_LISTEN").map_err(|error| anyhow!(error))?;
     let listener = TcpListener::bind(listen).with_context(|| format!("cannot listen on INVENTORY_WORKER_OPS_LISTEN={listen}"))?;
     tracing::info!(ops = %listener.local_addr()?, "inventory-worker is up");
-    tokio::spawn(serve_ops(
-        listener,
-        Ops {
-            registry,
-            health: health.clone(),
-        },
-        |_| {},
-    )?);
+    tokio::spawn(serve_ops(listener, Ops { registry, health: health.clone() }, |_| {})?);
 
-    let reached = watch::reach(&config.stores, &stores, &health, &shutdown)
-        .await
-        .map_err(|error| anyhow!(error))?;
+    let reached = watch::reach(&config.stores, &stores, &health, &shutdown).await.map_err(|error| anyhow!(error))?;
     let Some((mysql, redis)) = reached else { return Ok(()) };
-    tokio::spawn(watch::watch(
-        mysql.clone(),
-        redis.clone(),
-        health.clone(),
-        queue,
-        |_| {},
-        shutdown.clone(),
-    ));
+    tokio::spawn(watch::watch(mysql.clone(), redis.clone(), health.clone(), queue, |_| {}, shutdown.clone()));
     let drain = Arc::new(Drain::new(mysql, redis, config.drain, drain));
     let draining = drain.run(&shutdown);
     tokio::pin!(draining);

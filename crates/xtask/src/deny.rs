@@ -26,12 +26,6 @@ pub(crate) fn run(install: bool) -> Result<()> {
             .into());
     }
     let mut command = Command::new(program);
-    command
-        .current_dir(&place.root)
-        .args(["--locked", "check", "bans", "licenses", "sources"]);
-    if command.status()?.success() {
-        Ok(())
-    } else {
-        Err("the dependencies break deny.toml, see above".into())
-    }
+    command.current_dir(&place.root).args(["--locked", "check", "bans", "licenses", "sources"]);
+    if command.status()?.success() { Ok(()) } else { Err("the dependencies break deny.toml, see above".into()) }
 }

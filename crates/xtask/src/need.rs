@@ -15,11 +15,7 @@ pub(crate) fn servers() -> Result<()> {
     }
     let missing = missing.join(" and ");
     let root = is_root();
-    let line = if root || cfg!(target_os = "macos") {
-        servers::install_line()
-    } else {
-        format!("sudo {}", servers::install_line())
-    };
+    let line = if root || cfg!(target_os = "macos") { servers::install_line() } else { format!("sudo {}", servers::install_line()) };
     let terminal = stdin().is_terminal() && stdout().is_terminal();
     if !terminal && !root {
         return Err(format!("not installed: {missing}; type\n  {line}").into());

@@ -23,11 +23,7 @@ impl Place {
         let own = std::env::current_exe().unwrap_or_else(|_| root.join("target/debug/xtask"));
         let programs = own.parent().ok_or("our own program has no directory")?;
         let target = programs.parent().ok_or("our own program is not in a target directory")?;
-        Ok(Self {
-            root,
-            programs: programs.to_owned(),
-            target: target.to_owned(),
-        })
+        Ok(Self { root, programs: programs.to_owned(), target: target.to_owned() })
     }
 
     /// Everything that `cargo xtask up` keeps from one time to the next.

@@ -18,11 +18,7 @@ struct Screen {
     printed: Option<Instant>,
 }
 
-static SCREEN: Mutex<Screen> = Mutex::new(Screen {
-    live: String::new(),
-    drawn: false,
-    printed: None,
-});
+static SCREEN: Mutex<Screen> = Mutex::new(Screen { live: String::new(), drawn: false, printed: None });
 
 /// Prints a line that stays.
 pub(crate) fn say(line: impl AsRef<str>) {
@@ -88,11 +84,7 @@ fn fit(text: &str, width: usize) -> String {
         return text.to_owned();
     }
     let tight = text.replace(" | ", "|");
-    if fits(&tight) {
-        tight
-    } else {
-        tight.chars().take(width - 1).collect()
-    }
+    if fits(&tight) { tight } else { tight.chars().take(width - 1).collect() }
 }
 
 fn width() -> usize {

@@ -46,12 +46,6 @@ fn part(took: &mut Vec<(&'static str, Duration)>, title: &'static str, work: imp
 }
 
 fn succeed(command: &mut Command, line: &str) -> Result<()> {
-    let status = command
-        .status()
-        .map_err(|error| format!("starting {}: {error}", command.get_program().display()))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("`cargo {line}` failed, see above").into())
-    }
+    let status = command.status().map_err(|error| format!("starting {}: {error}", command.get_program().display()))?;
+    if status.success() { Ok(()) } else { Err(format!("`cargo {line}` failed, see above").into()) }
 }

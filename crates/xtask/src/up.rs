@@ -162,10 +162,7 @@ fn report(stack: &Stack, figures: &Figures) -> Result<()> {
     say(format!("\nviews {}", figures.sum()));
     match field("mismatches")? {
         0 => say(format!("prices {compared} products compared: API = Redis = MySQL\n")),
-        some => say(format!(
-            "prices {compared} products compared: {} DIFFER between API, Redis and MySQL\n",
-            grouped(some)
-        )),
+        some => say(format!("prices {compared} products compared: {} DIFFER between API, Redis and MySQL\n", grouped(some))),
     }
     stack.say_curl_lines();
     say("type worker, redis, mysql or api (kills it with -9 under load), traffic, help\n");

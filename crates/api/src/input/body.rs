@@ -8,7 +8,7 @@ use crate::error::ApiError;
 use actix_web::HttpRequest;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use actix_web::web::{Bytes, BytesMut, Payload};
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use std::time::Duration;
 
 /// Longest body of an ordinary request.
@@ -51,19 +51,13 @@ async fn read(request: &HttpRequest, payload: Payload, limit: usize, time_limit:
     if announced == Some(0) {
         return Ok(Bytes::new());
     }
-    tokio::time::timeout(time_limit, collect(payload, limit))
-        .await
-        .map_err(|_| ApiError::SlowBody)?
+    tokio::time::timeout(time_limit, collect(payload, limit)).await.map_err(|_| ApiError::SlowBody)?
 }
 
-async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes, ApiError> {
-    let mut next = async || payload.next().await.transpose().map_err(|_| ApiError::IncompleteBody);
+async fn collect<E>(mut pieces: impl Stream<Item = Result<Bytes, E>> + Unpin, limit: usize) -> Result<Bytes, ApiError> {
+    let mut next = async || pieces.next().await.transpose().map_err(|_| ApiError::IncompleteBody);
     let within = |length: usize| {
-        if length > limit {
-            Err(ApiError::BodyTooLarge { limit_bytes: limit })
-        } else {
-            Ok(())
-        }
+        if length > limit { Err(ApiError::BodyTooLarge { limit_bytes: limit }) } else { Ok(()) }
     };
     let Some(first) = next().await? else { return Ok(Bytes::new()) };
     within(first.len())?;
@@ -121,32 +115,36 @@ mod tests {
 
     #[test]
     fn json_is_read_in_utf_8_only() {
-        for given in [
-            "application/json",
-            "Application/JSON ; charset=UTF-8",
-            "application/json;charset=\"utf-8\"",
-            "application/json; x=y",
-        ] {
+        for given in ["application/json", "Application/JSON ; charset=UTF-8", "application/json;charset=\"utf-8\"", "application/json; x=y"]
+        {
             assert!(accepts(given), "{given}");
         }
-        for given in [
-            "",
-            "text/plain",
-            "application/jsonp",
-            "application/json; charset=latin1",
-            "application/x-www-form-urlencoded",
-            "json",
-        ] {
+        for given in
+            ["", "text/plain", "application/jsonp", "application/json; charset=latin1", "application/x-www-form-urlencoded", "json"]
+        {
             assert!(!accepts(given), "{given}");
         }
     }
 
+    #[tokio::test]
+    async fn the_limit_holds_for_pieces_whose_sum_nobody_announced() {
+        let collect = async |pieces: &[Result<&'static str, ()>]| {
+            let pieces: Vec<_> = pieces.iter().map(|piece| piece.map(Bytes::from)).collect();
+            collect(futures_util::stream::iter(pieces), 6).await
+        };
+        assert_eq!(collect(&[]).await.unwrap(), "");
+        assert_eq!(collect(&[Ok("123456")]).await.unwrap(), "123456");
+        assert_eq!(collect(&[Ok("12"), Ok("34"), Ok("56")]).await.unwrap(), "123456");
+        let too_long: [&[_]; 3] = [&[Ok("1234567")], &[Ok("1234"), Ok("567")], &[Ok("12"), Ok("34"), Ok("567")]];
+        for pieces in too_long {
+            assert!(matches!(collect(pieces).await, Err(ApiError::BodyTooLarge { limit_bytes: 6 })), "{pieces:?}");
+        }
+        assert!(matches!(collect(&[Ok("12"), Err(())]).await, Err(ApiError::IncompleteBody)));
+    }
+
     #[test]
     fn a_compressed_body_is_refused() {
-        let request = TestRequest::post()
-            .insert_header((CONTENT_TYPE, JSON))
-            .insert_header((CONTENT_ENCODING, "gzip"))
-            .to_http_request();
+        let request = TestRequest::post().insert_header((CONTENT_TYPE, JSON)).insert_header((CONTENT_ENCODING, "gzip")).to_http_request();
         assert!(check_media_type(&request, &[JSON]).is_err());
     }
 }

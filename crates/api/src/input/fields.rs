@@ -23,10 +23,7 @@ pub(crate) struct Faults(Vec<Fault>);
 
 impl Faults {
     pub(crate) fn add(&mut self, pointer: impl Into<String>, detail: impl Display) {
-        self.0.push(Fault {
-            pointer: pointer.into(),
-            detail: detail.to_string(),
-        });
+        self.0.push(Fault { pointer: pointer.into(), detail: detail.to_string() });
     }
 
     /// # Errors
@@ -197,11 +194,7 @@ mod tests {
             read(&mut reader);
             reader.finish();
         }
-        faults
-            .0
-            .into_iter()
-            .map(|fault| format!("{} {}", fault.pointer, fault.detail))
-            .collect()
+        faults.0.into_iter().map(|fault| format!("{} {}", fault.pointer, fault.detail)).collect()
     }
 
     #[test]
@@ -251,17 +244,7 @@ mod tests {
 
     #[test]
     fn numbers_that_are_no_product_id_are_refused() {
-        for body in [
-            "0",
-            "-1",
-            "1.0",
-            "1e3",
-            "9007199254740992",
-            "18446744073709551616",
-            "\"1\"",
-            "null",
-            "[1]",
-        ] {
+        for body in ["0", "-1", "1.0", "1e3", "9007199254740992", "18446744073709551616", "\"1\"", "null", "[1]"] {
             assert!(product_id(Json::parse(body.as_bytes()).unwrap()).is_err(), "{body}");
         }
         assert!(product_id(Json::Whole(ProductId::MAX)).is_ok());

@@ -153,13 +153,7 @@ mod tests {
     fn only_whole_numbers_that_fit_are_kept() {
         assert_eq!(
             Json::parse(b"[18446744073709551615, 18446744073709551616, -1, 1.0, 1e0]").ok(),
-            Some(Json::List(vec![
-                Json::Whole(u64::MAX),
-                Json::OtherNumber,
-                Json::OtherNumber,
-                Json::OtherNumber,
-                Json::OtherNumber
-            ]))
+            Some(Json::List(vec![Json::Whole(u64::MAX), Json::OtherNumber, Json::OtherNumber, Json::OtherNumber, Json::OtherNumber]))
         );
     }
 }

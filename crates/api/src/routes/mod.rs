@@ -27,10 +27,7 @@ struct Endpoint {
 }
 
 const fn endpoint(method: &'static str, route: &'static str, statuses: &'static [u16], handler: fn() -> Route) -> Endpoint {
-    Endpoint {
-        spec: RouteSpec { method, route, statuses },
-        handler,
-    }
+    Endpoint { spec: RouteSpec { method, route, statuses }, handler }
 }
 
 /// Method, template, statuses beyond those that every route may answer (400, 408, 413, 500, 503), handler.
@@ -74,12 +71,7 @@ pub(crate) fn configure(config: &mut ServiceConfig, metrics: &HttpMetrics) {
 
 fn resource(template: &'static str, metrics: &HttpMetrics) -> Resource {
     let endpoints = || ENDPOINTS.iter().filter(move |endpoint| endpoint.spec.route == template);
-    let counted = |endpoint: &Endpoint| {
-        (
-            method(endpoint),
-            metrics.route(endpoint.spec.method, template).expect("made from this table"),
-        )
-    };
+    let counted = |endpoint: &Endpoint| (method(endpoint), metrics.route(endpoint.spec.method, template).expect("made from this table"));
     let mut resource = web::resource(template).app_data(TemplateMetrics(endpoints().map(counted).collect()));
     let mut allow = Vec::new();
     for endpoint in endpoints() {

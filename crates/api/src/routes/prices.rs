@@ -78,22 +78,11 @@ mod tests {
 
     #[test]
     fn amounts_that_are_no_plain_decimals_are_refused() {
-        for amount in [
-            "\"-1\"",
-            "\"1e3\"",
-            "\"12.999\"",
-            "\"NaN\"",
-            "\"1000000000000000000000000000000\"",
-            "12.99",
-            "1",
-            "null",
-            "\"\"",
-            "[]",
-        ] {
+        for amount in
+            ["\"-1\"", "\"1e3\"", "\"12.999\"", "\"NaN\"", "\"1000000000000000000000000000000\"", "12.99", "1", "null", "\"\"", "[]"]
+        {
             let body = format!(r#"{{"amount":{amount},"currency":"GBP"}}"#);
-            let Err(ApiError::Invalid(faults)) = new_price(Json::parse(body.as_bytes()).unwrap()) else {
-                panic!("{amount} was accepted")
-            };
+            let Err(ApiError::Invalid(faults)) = new_price(Json::parse(body.as_bytes()).unwrap()) else { panic!("{amount} was accepted") };
             assert_eq!(faults.len(), 1, "{amount}");
             assert_eq!(faults[0].pointer, "/amount", "{amount}");
         }
@@ -115,13 +104,7 @@ mod tests {
     async fn a_price_is_answered_with_its_version_as_a_strong_tag() {
         let money = Money::parse("2.1", domain::Currency::parse("GBP").unwrap()).unwrap();
         let committed_at = DateTime::from_timestamp_micros(1_294_135_200_000_000).unwrap();
-        let response = answer(PriceSet {
-            product_id: ProductId::new(42).unwrap(),
-            price: money,
-            version: 8,
-            committed_at,
-            changed: true,
-        });
+        let response = answer(PriceSet { product_id: ProductId::new(42).unwrap(), price: money, version: 8, committed_at, changed: true });
         assert_eq!(response.headers().get(ETAG).unwrap(), "\"8\"");
         assert_eq!(response.headers().get(CACHE_CONTROL).unwrap(), "no-cache");
         let body = actix_web::body::to_bytes(response.into_body()).await.unwrap();

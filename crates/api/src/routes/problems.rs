@@ -24,13 +24,7 @@ pub(crate) async fn one(request: HttpRequest) -> Result<HttpResponse, ApiError> 
     query::none(&request)?;
     let slug = request.match_info().get("slug").unwrap_or_default();
     let kind = ProblemType::find(slug).ok_or(ApiError::UnknownRoute)?;
-    let ProblemType {
-        slug,
-        status,
-        title,
-        cause,
-        remedy,
-    } = kind;
+    let ProblemType { slug, status, title, cause, remedy } = kind;
     let text = format!(
         "<p>Status {status}, <code>{slug}</code></p>\n<h2>Cause</h2>\n<p>{cause}</p>\n<h2>Remedy</h2>\n<p>{remedy}</p>\n\
          <p><a href=\"/problems\">All problems</a></p>"
@@ -53,11 +47,7 @@ mod tests {
     #[test]
     fn no_text_of_a_page_holds_markup() {
         for kind in problem::ALL {
-            assert!(
-                ![kind.title, kind.cause, kind.remedy].concat().contains(['<', '>', '&']),
-                "{}",
-                kind.slug
-            );
+            assert!(![kind.title, kind.cause, kind.remedy].concat().contains(['<', '>', '&']), "{}", kind.slug);
         }
     }
 }

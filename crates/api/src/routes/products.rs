@@ -33,9 +33,7 @@ pub(crate) async fn read(request: HttpRequest, state: Data<State>) -> Result<Htt
         Some(record) => found(&request, &shown, record),
         None => ApiError::UnknownProduct(id).error_response(),
     };
-    response
-        .headers_mut()
-        .insert(CACHE_STATUS, HeaderValue::from_static(cache_status(shown.source)));
+    response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status(shown.source)));
     response.headers_mut().insert(CACHE_CONTROL, NO_CACHE);
     Ok(response)
 }
@@ -60,17 +58,15 @@ pub(crate) async fn read_many(request: HttpRequest, state: Data<State>) -> Resul
     let parameters = query::parameters(&request, ["ids", "skus", "limit", "cursor", "updated_since"])?;
     let [ids, skus, limit, cursor, since] = parameters;
     if limit.or(cursor).or(since).is_some() {
-        return Err(ApiError::NotSupported(
-            "pages of all products are not supported yet; name up to 100 products with ids= or skus=",
-        ));
+        return Err(ApiError::NotSupported("pages of all products are not supported yet; name up to 100 products with ids= or skus="));
     }
     match (ids, skus) {
         (Some(ids), None) => read_by_ids(&state, &ids).await,
         (None, Some(skus)) => read_by_skus(&state, &skus).await,
         (Some(_), Some(_)) => Err(ApiError::InvalidQuery("give ids or skus, not both".into())),
-        (None, None) => Err(ApiError::NotSupported(
-            "the list of all products is not supported yet; name up to 100 products with ids= or skus=",
-        )),
+        (None, None) => {
+            Err(ApiError::NotSupported("the list of all products is not supported yet; name up to 100 products with ids= or skus="))
+        }
     }
 }
 
@@ -90,13 +86,7 @@ async fn read_by_skus(state: &State, skus: &str) -> Result<HttpResponse, ApiErro
         let wanted: Vec<_> = known.iter().map(|sku| ids[*sku]).collect();
         let shown = catalog.products(&wanted).await?;
         // Deleted since its id was looked up.
-        missing.extend(
-            known
-                .iter()
-                .zip(&shown)
-                .filter(|(_, shown)| shown.record.is_none())
-                .map(|(sku, _)| *sku),
-        );
+        missing.extend(known.iter().zip(&shown).filter(|(_, shown)| shown.record.is_none()).map(|(sku, _)| *sku));
         Ok::<_, catalog::Error>((shown, serde_json::json!(missing)))
     };
     let (shown, missing) = state.read(shown).await??;
@@ -133,9 +123,7 @@ fn several_found(shown: &[Shown], missing: &serde_json::Value) -> HttpResponse {
     write!(body, "],\"missing\":{missing}}}").expect("a Vec takes every write");
     let mut response = HttpResponse::Ok().content_type(super::JSON).body(body);
     response.headers_mut().insert(CACHE_CONTROL, NO_CACHE);
-    response
-        .headers_mut()
-        .insert(CACHE_STATUS, HeaderValue::from_static(cache_status(worst(shown))));
+    response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status(worst(shown))));
     response
 }
 
@@ -165,9 +153,7 @@ fn created(product: &Product) -> HttpResponse {
     let mut body = Vec::with_capacity(record.len() + TAIL_ROOM);
     extend(&mut body, &record, available, views);
     let mut response = HttpResponse::Created().content_type(super::JSON).body(body);
-    response
-        .headers_mut()
-        .insert(LOCATION, header(format!("/v1/products/{}", product.id)));
+    response.headers_mut().insert(LOCATION, header(format!("/v1/products/{}", product.id)));
     response.headers_mut().insert(ETAG, header(tag(product.version, available, views)));
     response
 }
@@ -177,10 +163,7 @@ fn new_product(body: Json) -> Result<NewProduct, ApiError> {
     let product = Reader::new(body, String::new(), &mut faults).and_then(|mut reader| {
         let sku = reader.required("sku", fields::text_that(|text| Sku::parse(&text)));
         let name = reader.required("name", fields::text_that(|text| NewProduct::check_name(&text).map(|()| text)));
-        let description = reader.nullable(
-            "description",
-            fields::text_that(|text| NewProduct::check_description(&text).map(|()| text)),
-        );
+        let description = reader.nullable("description", fields::text_that(|text| NewProduct::check_description(&text).map(|()| text)));
         let active = reader.optional("active", fields::flag).unwrap_or(true);
         let price = reader.nullable_object("price", |mut price| {
             let money = price.money();
@@ -188,13 +171,7 @@ fn new_product(body: Json) -> Result<NewProduct, ApiError> {
             money
         });
         reader.finish();
-        Some(NewProduct {
-            sku: sku?,
-            name: name?,
-            description,
-            active,
-            price,
-        })
+        Some(NewProduct { sku: sku?, name: name?, description, active, price })
     });
     faults.into_result(product)
 }
@@ -253,10 +230,7 @@ mod tests {
             extend(&mut body, b"{\"id\":42}", available, views);
             String::from_utf8(body).unwrap()
         };
-        assert_eq!(
-            extended(Some(118), Some(10342)),
-            r#"{"id":42,"availability":{"available":118},"views":10342}"#
-        );
+        assert_eq!(extended(Some(118), Some(10342)), r#"{"id":42,"availability":{"available":118},"views":10342}"#);
         assert_eq!(extended(None, None), r#"{"id":42,"availability":null,"views":null}"#);
         assert!(extended(Some(i64::MIN), Some(u64::MAX)).len() <= b"{\"id\":42}".len() + TAIL_ROOM);
     }

@@ -76,30 +76,18 @@ pub(crate) async fn many(request: HttpRequest, payload: Payload, state: Data<Sta
 }
 
 async fn count_event(state: &State, ingest: &Ingest, event: Event) -> Result<(), ApiError> {
-    state
-        .write(ingest.view(event.id, event.views))
-        .await?
-        .map_err(|refused| ApiError::of_view(event.id, refused))
+    state.write(ingest.view(event.id, event.views)).await?.map_err(|refused| ApiError::of_view(event.id, refused))
 }
 
 fn answer(counted: Vec<Result<(), ApiError>>) -> Result<HttpResponse, ApiError> {
     let accepted = counted.iter().filter(|counted| counted.is_ok()).count();
     let mut rejected = Vec::new();
-    for (index, error) in counted
-        .into_iter()
-        .enumerate()
-        .filter_map(|(index, counted)| Some((index, counted.err()?)))
-    {
+    for (index, error) in counted.into_iter().enumerate().filter_map(|(index, counted)| Some((index, counted.err()?))) {
         let kind = error.kind();
         if accepted == 0 && kind.status >= 500 {
             return Err(error);
         }
-        rejected.push(Rejected {
-            index,
-            status: kind.status,
-            r#type: problem::path(kind),
-            detail: error.to_string(),
-        });
+        rejected.push(Rejected { index, status: kind.status, r#type: problem::path(kind), detail: error.to_string() });
     }
     let body = serde_json::to_vec(&Accepted { accepted, rejected }).expect("a struct of texts and numbers always serialises");
     Ok(HttpResponse::Accepted().content_type(super::JSON).body(body))
@@ -107,10 +95,7 @@ fn answer(counted: Vec<Result<(), ApiError>>) -> Result<HttpResponse, ApiError> 
 
 fn check_head(request: &HttpRequest) -> Result<(), ApiError> {
     query::parameters(request, ["k"])?;
-    conditions::refuse_idempotency_key(
-        request,
-        "Idempotency-Key has no meaning for views, and ids of events are not supported yet",
-    )
+    conditions::refuse_idempotency_key(request, "Idempotency-Key has no meaning for views, and ids of events are not supported yet")
 }
 
 fn count(body: Json) -> Result<u64, ApiError> {
@@ -131,13 +116,7 @@ fn events(body: Json) -> Result<Vec<Event>, ApiError> {
         reader.finish();
         items
     });
-    let events = items.map(|items| {
-        items
-            .into_iter()
-            .enumerate()
-            .filter_map(|(n, item)| event(n, item, &mut faults))
-            .collect()
-    });
+    let events = items.map(|items| items.into_iter().enumerate().filter_map(|(n, item)| event(n, item, &mut faults)).collect());
     faults.into_result(events)
 }
 
@@ -177,14 +156,8 @@ mod tests {
     fn a_count_is_one_unless_it_is_given() {
         assert_eq!(count(json("{}")).unwrap(), 1);
         assert_eq!(count(json(r#"{"count":1000}"#)).unwrap(), 1000);
-        for body in [
-            r#"{"count":0}"#,
-            r#"{"count":1001}"#,
-            r#"{"count":-1}"#,
-            r#"{"count":1.5}"#,
-            r#"{"count":"3"}"#,
-            r#"{"count":null}"#,
-        ] {
+        for body in [r#"{"count":0}"#, r#"{"count":1001}"#, r#"{"count":-1}"#, r#"{"count":1.5}"#, r#"{"count":"3"}"#, r#"{"count":null}"#]
+        {
             assert_eq!(pointers(count(json(body))), ["/count"], "{body}");
         }
         assert_eq!(pointers(count(json(r#"{"id":"x","product_id":7}"#))), ["/id", "/product_id"]);
@@ -195,14 +168,7 @@ mod tests {
         let body = r#"{"events":[{"product_id":1},{"product_id":0},7,{"count":0,"id":"x"}],"more":1}"#;
         assert_eq!(
             pointers(events(json(body))),
-            [
-                "/more",
-                "/events/1/product_id",
-                "/events/2",
-                "/events/3/product_id",
-                "/events/3/count",
-                "/events/3/id"
-            ]
+            ["/more", "/events/1/product_id", "/events/2", "/events/3/product_id", "/events/3/count", "/events/3/id"]
         );
         assert_eq!(pointers(events(json("{}"))), ["/events"]);
         assert_eq!(events(json(r#"{"events":[]}"#)).unwrap(), []);
@@ -216,11 +182,7 @@ mod tests {
         let id = ProductId::new(9).unwrap();
         let absent = || Err(ApiError::UnknownProduct(id));
         let full = || Err(ApiError::OverCapacity);
-        let status = |counted| {
-            answer(counted)
-                .map(|response| response.status().as_u16())
-                .map_err(|error| error.kind().status)
-        };
+        let status = |counted| answer(counted).map(|response| response.status().as_u16()).map_err(|error| error.kind().status);
         assert_eq!(status(vec![]), Ok(202));
         assert_eq!(status(vec![Ok(()), full()]), Ok(202));
         assert_eq!(status(vec![absent(), absent()]), Ok(202));

@@ -129,11 +129,7 @@ impl Client {
             }
             Answer::Status { status, retry_after, body } if is_passing(status) => {
                 self.wait(&problem(status, &body), retry_after).await;
-                if status == StatusCode::TOO_MANY_REQUESTS {
-                    Outcome::TooSoon
-                } else {
-                    Outcome::Unknown
-                }
+                if status == StatusCode::TOO_MANY_REQUESTS { Outcome::TooSoon } else { Outcome::Unknown }
             }
             Answer::Status { status, body, .. } => Outcome::Refused(problem(status, &body)),
             Answer::Nothing(why) => {
@@ -146,8 +142,7 @@ impl Client {
     async fn wait(&mut self, why: &str, asked: Option<Duration>) {
         let since = *self.pause.since.get_or_insert_with(Instant::now);
         if since.elapsed() >= PATIENCE && !self.stop.is_requested() {
-            self.progress
-                .say(&format!("giving up, nothing was accepted for {} s: {why}", PATIENCE.as_secs()));
+            self.progress.say(&format!("giving up, nothing was accepted for {} s: {why}", PATIENCE.as_secs()));
             self.tally.clients_gone.add();
             self.stop.request();
         }

@@ -94,12 +94,8 @@ fn client(url: &str, speed: Option<&str>, prices: &[&str]) -> (Client, Vec<Event
     };
     let lines = (0..).zip(prices).map(line).collect();
     let mut plan = Plan::new(lines, &HashMap::from([(sku.clone(), ProductId::new(7).unwrap())]), 1);
-    let pace = Pace {
-        speed: speed.map(|speed| speed.parse().unwrap()),
-        began: tokio::time::Instant::now(),
-        first: plan.first,
-        last: plan.last,
-    };
+    let pace =
+        Pace { speed: speed.map(|speed| speed.parse().unwrap()), began: tokio::time::Instant::now(), first: plan.first, last: plan.last };
     let client = Client {
         api: ApiClient::new(url, None).unwrap(),
         pace,
@@ -138,10 +134,7 @@ async fn a_view_answered_503_or_not_at_all_is_unknown_and_is_not_sent_again() {
     let tally = Arc::clone(&client.tally);
     client.run(events, false).await;
     assert_eq!(api.requests().len(), 3);
-    assert_eq!(
-        (tally.views_sent.get(), tally.views_accepted.get(), tally.views_unknown.get()),
-        (3, 1, 2)
-    );
+    assert_eq!((tally.views_sent.get(), tally.views_accepted.get(), tally.views_unknown.get()), (3, 1, 2));
 }
 
 #[tokio::test]
@@ -156,16 +149,9 @@ async fn a_price_is_repeated_until_its_outcome_is_known() {
     let (client, events) = client(&api.url, None, &["1", "2"]);
     let tally = Arc::clone(&client.tally);
     client.run(events, false).await;
-    let amounts: Vec<_> = api
-        .requests()
-        .iter()
-        .filter_map(|request| request.split('"').nth(3).map(str::to_owned))
-        .collect();
+    let amounts: Vec<_> = api.requests().iter().filter_map(|request| request.split('"').nth(3).map(str::to_owned)).collect();
     assert_eq!(amounts, ["1.00", "1.00", "1.00", "2.00"]);
-    assert_eq!(
-        (tally.prices_sent.get(), tally.prices_accepted.get(), tally.prices_repeated.get()),
-        (2, 2, 2)
-    );
+    assert_eq!((tally.prices_sent.get(), tally.prices_accepted.get(), tally.prices_repeated.get()), (2, 2, 2));
 }
 
 #[tokio::test]
@@ -181,10 +167,7 @@ async fn what_is_refused_is_counted_and_the_rest_is_sent() {
     let tally = Arc::clone(&client.tally);
     client.run(events, false).await;
     assert_eq!((tally.views_rejected.get(), tally.views_accepted.get()), (1, 1));
-    assert_eq!(
-        (tally.prices_failed.get(), tally.prices_accepted.get(), tally.prices_repeated.get()),
-        (1, 1, 0)
-    );
+    assert_eq!((tally.prices_failed.get(), tally.prices_accepted.get(), tally.prices_repeated.get()), (1, 1, 0));
 }
 
 #[tokio::test]

@@ -45,11 +45,7 @@ impl Plan {
                 plan.lines_without_product += 1;
                 continue;
             };
-            let event = Event {
-                time: line.time,
-                id,
-                price: line.price,
-            };
+            let event = Event { time: line.time, id, price: line.price };
             plan.requests += 1 + u64::from(prices.write_due(&event).is_some());
             plan.clients[client_of(id, clients)].push(event);
         }
@@ -93,10 +89,7 @@ mod tests {
     }
 
     fn ids(skus: &[&str]) -> HashMap<Sku, ProductId> {
-        (1..)
-            .zip(skus)
-            .map(|(id, sku)| (Sku::parse(sku).unwrap(), ProductId::new(id).unwrap()))
-            .collect()
+        (1..).zip(skus).map(|(id, sku)| (Sku::parse(sku).unwrap(), ProductId::new(id).unwrap())).collect()
     }
 
     /// `minute/id/price` of each event of a client.
@@ -111,12 +104,7 @@ mod tests {
 
     #[test]
     fn events_go_by_time_and_by_the_order_of_the_file_within_a_minute() {
-        let lines = vec![
-            line("10002", 5, "3"),
-            line("10001", 1, "1"),
-            line("10002", 1, ""),
-            line("10001", 1, "2"),
-        ];
+        let lines = vec![line("10002", 5, "3"), line("10001", 1, "1"), line("10002", 1, ""), line("10001", 1, "2")];
         let plan = Plan::new(lines, &ids(&["10001", "10002"]), 1);
         assert_eq!(shown(&plan.clients[0]), ["1/1/1.00", "1/2/", "1/1/2.00", "5/2/3.00"]);
         assert_eq!((plan.requests, plan.first), (7, NaiveDateTime::default() + TimeDelta::minutes(1)));
@@ -135,11 +123,7 @@ mod tests {
         let id = ProductId::new(1).unwrap();
         let mut sent = PricesSent::default();
         let mut due = |price: &str| {
-            let event = Event {
-                id,
-                time: NaiveDateTime::default(),
-                price: line("10001", 0, price).price,
-            };
+            let event = Event { id, time: NaiveDateTime::default(), price: line("10001", 0, price).price };
             sent.write_due(&event).map(|price| price.amount_text())
         };
         assert_eq!(due(""), None);

@@ -67,12 +67,7 @@ mod tests {
         let last = first + TimeDelta::seconds(1000);
         let began = Instant::now();
         let due = |speed: &str, pass, second| {
-            let pace = Pace {
-                speed: Some(speed.parse().unwrap()),
-                began,
-                first,
-                last,
-            };
+            let pace = Pace { speed: Some(speed.parse().unwrap()), began, first, last };
             pace.due(pass, first + TimeDelta::seconds(second)).unwrap() - began
         };
         assert_eq!(due("10x", 0, 0), Duration::ZERO);
@@ -80,12 +75,7 @@ mod tests {
         assert_eq!(due("0.5", 0, 60), Duration::from_secs(120));
         assert_eq!(due("10x", 2, 60), Duration::from_secs(206));
         assert!(due("0.0000000000000000000001", 3, 60) > Duration::from_secs(300 * 24 * 3600));
-        let unpaced = Pace {
-            speed: None,
-            began,
-            first,
-            last,
-        };
+        let unpaced = Pace { speed: None, began, first, last };
         assert_eq!(unpaced.due(0, last), None);
     }
 }

@@ -139,11 +139,8 @@ mod tests {
         assert_eq!(exit(&Tally::default(), 0, 0), Exit::Ok);
         assert_eq!(exit(&Tally::default(), 1, 0), Exit::SomeFailed);
         assert_eq!(exit(&Tally::default(), 0, 1), Exit::SomeFailed);
-        let faults: [fn(&Tally) -> &Counter; 3] = [
-            |tally| &tally.views_unknown,
-            |tally| &tally.views_rejected,
-            |tally| &tally.prices_failed,
-        ];
+        let faults: [fn(&Tally) -> &Counter; 3] =
+            [|tally| &tally.views_unknown, |tally| &tally.views_rejected, |tally| &tally.prices_failed];
         for fault in faults {
             let tally = Tally::default();
             fault(&tally).add();

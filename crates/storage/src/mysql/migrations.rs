@@ -46,11 +46,7 @@ pub enum Refusal {
 /// The server is away, lacks a privilege, or holds migrations that differ from ours.
 pub async fn migrate(mysql: &MySql, shards: Shards) -> Result<Vec<String>, Error> {
     let this = mysql.clone();
-    mysql
-        .detached(MysqlOp::Migrate, Kind::Unknown, MIGRATE_LIMIT, async move {
-            migrate_locked(&this, shards).await
-        })
-        .await
+    mysql.detached(MysqlOp::Migrate, Kind::Unknown, MIGRATE_LIMIT, async move { migrate_locked(&this, shards).await }).await
 }
 
 async fn migrate_locked(mysql: &MySql, shards: Shards) -> Result<Vec<String>, Error> {
@@ -59,16 +55,9 @@ async fn migrate_locked(mysql: &MySql, shards: Shards) -> Result<Vec<String>, Er
     // The holder of a named lock must outlive the server's patience with idle connections.
     lock.query_drop("SET SESSION wait_timeout = 28800").await.map_err(driver)?;
     let name = format!("{}:migrate", mysql.database());
-    let got: Option<u8> = lock
-        .exec_first("SELECT GET_LOCK(?, ?)", (&name, LOCK_WAIT_SECONDS))
-        .await
-        .map_err(driver)?
-        .flatten();
+    let got: Option<u8> = lock.exec_first("SELECT GET_LOCK(?, ?)", (&name, LOCK_WAIT_SECONDS)).await.map_err(driver)?.flatten();
     if got != Some(1) {
-        return Err(Error::new(
-            Kind::Conflict,
-            "another process is migrating; wait for it and run `inventoryctl migrate status`",
-        ));
+        return Err(Error::new(Kind::Conflict, "another process is migrating; wait for it and run `inventoryctl migrate status`"));
     }
     let mut pool = mysql.pool().clone();
     let report = embedded::migrations::runner().run_async(&mut pool).await;
@@ -81,13 +70,11 @@ async fn migrate_locked(mysql: &MySql, shards: Shards) -> Result<Vec<String>, Er
 
 /// The deployment id and one row a shard; the number of shards is a fact of the database from then on.
 async fn seed(conn: &mut Conn, shards: Shards) -> mysql_async::Result<()> {
-    conn.query_drop("INSERT INTO deployment (id) SELECT UUID() FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM deployment)")
-        .await?;
+    conn.query_drop("INSERT INTO deployment (id) SELECT UUID() FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM deployment)").await?;
     let present: Option<u64> = conn.query_first("SELECT COUNT(*) FROM view_shards").await?;
     if present == Some(0) {
         let rows: Vec<String> = shards.all().map(|shard| format!("({shard})")).collect();
-        conn.query_drop(format!("INSERT INTO view_shards (shard) VALUES {}", rows.join(",")))
-            .await?;
+        conn.query_drop(format!("INSERT INTO view_shards (shard) VALUES {}", rows.join(","))).await?;
     }
     Ok(())
 }
@@ -101,15 +88,8 @@ pub async fn status(mysql: &MySql) -> Result<Vec<Migration>, Error> {
     let runner = embedded::migrations::runner();
     let all = runner.get_migrations().iter().map(|migration| {
         let version = migration.version();
-        let applied_on = applied
-            .iter()
-            .find(|(number, _)| *number == i64::from(version))
-            .map(|(_, on)| on.clone());
-        Migration {
-            version: version as u32,
-            name: migration.name().to_owned(),
-            applied_on,
-        }
+        let applied_on = applied.iter().find(|(number, _)| *number == i64::from(version)).map(|(_, on)| on.clone());
+        Migration { version: version as u32, name: migration.name().to_owned(), applied_on }
     });
     let mut all: Vec<Migration> = all.collect();
     all.sort_by_key(|migration| migration.version);
@@ -118,21 +98,26 @@ pub async fn status(mysql: &MySql) -> Result<Vec<Migration>, Error> {
 
 async fn applied(mysql: &MySql) -> Result<Vec<(i64, String)>, Error> {
     const NO_SUCH_TABLE: u16 = 1146;
-    let rows = mysql
-        .rows(
-            MysqlOp::Migrate,
-            "SELECT version, applied_on FROM refinery_schema_history ORDER BY version",
-            (),
-        )
-        .await;
+    let rows = mysql.rows(MysqlOp::Migrate, "SELECT version, applied_on FROM refinery_schema_history ORDER BY version", ()).await;
     match rows {
-        Ok(rows) => rows
-            .into_iter()
-            .map(|mut row| Ok((take(&mut row, "version")?, take(&mut row, "applied_on")?)))
-            .collect(),
+        Ok(rows) => rows.into_iter().map(|mut row| Ok((take(&mut row, "version")?, take(&mut row, "applied_on")?))).collect(),
         Err(error) if error.code() == Some(NO_SUCH_TABLE) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
+}
+
+const SERVER_FACTS: &str = "SELECT VERSION() AS version, @@global.binlog_format AS binlog_format, @@global.log_bin AS log_bin, \
+     @@global.sync_binlog AS sync_binlog, @@global.innodb_flush_log_at_trx_commit AS flush_at_commit";
+
+/// What a crash of the database's host may take of what was committed and, perhaps, cached.
+fn durability(facts: &mut mysql_async::Row) -> Result<String, Error> {
+    let flush: i64 = take(facts, "flush_at_commit")?;
+    let (binlog, sync): (i64, i64) = (take(facts, "log_bin")?, take(facts, "sync_binlog")?);
+    Ok(match (flush, binlog, sync) {
+        (1, 0, _) | (1, _, 1) => "a commit is on disk before it is visible".to_owned(),
+        (1, ..) => format!("sync_binlog={sync}: a crash of its host may lose commits that were seen; set it to 1"),
+        _ => format!("innodb_flush_log_at_trx_commit={flush}: a crash may lose commits that were seen; set it to 1"),
+    })
 }
 
 /// Reaches the database for the first time: checks that it can keep the promises, and learns what it is.
@@ -140,16 +125,8 @@ async fn applied(mysql: &MySql) -> Result<Vec<(i64, String)>, Error> {
 /// # Errors
 /// [`Refusal::Store`] of kind `Unavailable` passes with time; everything else needs a person.
 pub async fn reach(mysql: &MySql) -> Result<Deployment, Refusal> {
-    let mut facts = mysql
-        .rows(
-            MysqlOp::Connect,
-            "SELECT VERSION() AS version, @@global.binlog_format AS binlog_format",
-            (),
-        )
-        .await?;
-    let mut facts = facts
-        .pop()
-        .ok_or_else(|| Error::new(Kind::Bug, "SELECT VERSION() returned nothing"))?;
+    let mut facts = mysql.rows(MysqlOp::Connect, SERVER_FACTS, ()).await?;
+    let mut facts = facts.pop().ok_or_else(|| Error::new(Kind::Bug, "SELECT VERSION() returned nothing"))?;
     let server_version: String = take(&mut facts, "version")?;
     let flavor = supported(&server_version).map_err(Refusal::Settings)?;
     let binlog_format: String = take(&mut facts, "binlog_format")?;
@@ -159,47 +136,23 @@ pub async fn reach(mysql: &MySql) -> Result<Deployment, Refusal> {
     }
     if let Some(missing) = status(mysql).await?.iter().find(|migration| migration.applied_on.is_none()) {
         let (version, name) = (missing.version, &missing.name);
-        return Err(Refusal::Settings(format!(
-            "the schema lacks migration {version} ({name}); run `inventoryctl migrate`"
-        )));
+        return Err(Refusal::Settings(format!("the schema lacks migration {version} ({name}); run `inventoryctl migrate`")));
     }
-    let mut row = mysql
-        .rows(
-            MysqlOp::Connect,
-            "SELECT id, (SELECT COUNT(*) FROM view_shards) AS shards FROM deployment",
-            (),
-        )
-        .await?;
-    let mut row = row
-        .pop()
-        .ok_or_else(|| Refusal::Settings("the database has no deployment id; run `inventoryctl migrate`".to_owned()))?;
+    let mut row = mysql.rows(MysqlOp::Connect, "SELECT id, (SELECT COUNT(*) FROM view_shards) AS shards FROM deployment", ()).await?;
+    let mut row = row.pop().ok_or_else(|| Refusal::Settings("the database has no deployment id; run `inventoryctl migrate`".to_owned()))?;
     let shards = u16::try_from(take::<u64>(&mut row, "shards")?).ok().and_then(Shards::new);
     let shards = shards.ok_or_else(|| Refusal::Settings("view_shards has no rows; run `inventoryctl migrate`".to_owned()))?;
-    let deployment = Deployment {
-        flavor,
-        server_version,
-        id: take(&mut row, "id")?,
-        shards,
-    };
+    let durability = durability(&mut facts)?;
+    let deployment = Deployment { flavor, server_version, durability, id: take(&mut row, "id")?, shards };
     mysql.set_deployment(deployment.clone());
     Ok(deployment)
 }
 
 fn supported(version: &str) -> Result<Flavor, String> {
-    let mut numbers = version
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
     let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let (flavor, oldest) = if version.contains("MariaDB") {
-        (Flavor::MariaDb, OLDEST_MARIADB)
-    } else {
-        (Flavor::MySql, OLDEST_MYSQL)
-    };
-    if found >= oldest {
-        Ok(flavor)
-    } else {
-        Err(format!("the database is {version}; MariaDB 10.6+ or MySQL 8.0+ is needed"))
-    }
+    let (flavor, oldest) = if version.contains("MariaDB") { (Flavor::MariaDb, OLDEST_MARIADB) } else { (Flavor::MySql, OLDEST_MYSQL) };
+    if found >= oldest { Ok(flavor) } else { Err(format!("the database is {version}; MariaDB 10.6+ or MySQL 8.0+ is needed")) }
 }
 
 #[cfg(test)]

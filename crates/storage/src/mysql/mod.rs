@@ -17,9 +17,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use telemetry::metrics::{MysqlOp, StoreMetrics};
 use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long a caller waits for one call. Above the lock wait of a session (2 s), below a request's limit (5 s).
 pub const CALL_LIMIT: Duration = Duration::from_secs(4);
+
+/// How long a call waits for a connection to be free. A store that hangs then holds as many tasks as connections, and no more.
+const FREE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Idle connections are closed before the server does it (`wait_timeout=10`).
 const IDLE_LIMIT: Duration = Duration::from_secs(5);
@@ -46,6 +50,8 @@ pub enum Flavor {
 pub struct Deployment {
     pub flavor: Flavor,
     pub server_version: String,
+    /// What its flush settings promise, in words.
+    pub durability: String,
     /// Owns the key prefix in Redis.
     pub id: String,
     pub shards: domain::Shards,
@@ -59,6 +65,8 @@ pub struct MySql {
 
 struct Inner {
     pool: Pool,
+    /// One for each connection that the pool may open.
+    free: Arc<Semaphore>,
     opts: Opts,
     runtime: Handle,
     metrics: Arc<StoreMetrics>,
@@ -90,9 +98,11 @@ impl MySql {
             .prefer_socket(Some(false))
             .into();
         let pool = Pool::new(opts.clone());
+        metrics.mysql_pool_limit(connections);
         Ok(Self {
             inner: Arc::new(Inner {
                 pool,
+                free: Arc::new(Semaphore::new(usize::from(connections))),
                 opts,
                 runtime: Handle::current(),
                 metrics,
@@ -106,10 +116,7 @@ impl MySql {
     /// # Errors
     /// The database was not reached yet.
     pub fn deployment(&self) -> Result<&Deployment, Error> {
-        self.inner
-            .deployment
-            .get()
-            .ok_or_else(|| Error::new(Kind::Unavailable, "MySQL was not reached yet"))
+        self.inner.deployment.get().ok_or_else(|| Error::new(Kind::Unavailable, "MySQL was not reached yet"))
     }
 
     pub(crate) fn set_deployment(&self, deployment: Deployment) {
@@ -148,9 +155,10 @@ impl MySql {
 
     /// All rows of one statement in autocommit mode.
     pub(crate) async fn rows(&self, op: MysqlOp, sql: impl Into<Cow<'static, str>>, params: impl Into<Params>) -> Result<Vec<Row>, Error> {
-        let (pool, sql, params) = (self.inner.pool.clone(), sql.into(), params.into());
+        let (this, sql, params) = (self.clone(), sql.into(), params.into());
         self.detached(op, Kind::Unavailable, CALL_LIMIT, async move {
-            let mut conn = pool.get_conn().await.map_err(|error| of_driver(&error))?;
+            let _free = this.free_connection().await?;
+            let mut conn = this.inner.pool.get_conn().await.map_err(|error| of_driver(&error))?;
             rows(&mut conn, &sql, params).await
         })
         .await
@@ -161,13 +169,15 @@ impl MySql {
     /// # Errors
     /// The server is away or the pool is exhausted for longer than its callers wait.
     pub async fn begin(&self) -> Result<Tx, Error> {
-        let tx = self
-            .inner
-            .pool
-            .start_transaction(TxOpts::default())
-            .await
-            .map_err(|error| of_driver(&error))?;
-        Ok(Tx { tx })
+        let free = self.free_connection().await?;
+        let tx = self.inner.pool.start_transaction(TxOpts::default()).await.map_err(|error| of_driver(&error))?;
+        Ok(Tx { tx, _free: free })
+    }
+
+    async fn free_connection(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let free = tokio::time::timeout(FREE_LIMIT, self.inner.free.clone().acquire_owned()).await;
+        let busy = || Error::new(Kind::Unavailable, "MySQL: all connections are busy (INVENTORY_MYSQL_CONNECTIONS)");
+        free.ok().and_then(Result::ok).ok_or_else(busy)
     }
 
     /// A connection outside the pool, for holders of named locks.
@@ -188,11 +198,7 @@ impl MySql {
         let pool = self.inner.pool.metrics();
         let load = |value: &std::sync::atomic::AtomicUsize| value.load(std::sync::atomic::Ordering::Relaxed) as i64;
         self.inner.metrics.mysql_up(result.is_ok());
-        self.inner.metrics.mysql_pool(
-            load(&pool.connections_in_pool),
-            load(&pool.connections_in_use),
-            load(&pool.active_wait_requests),
-        );
+        self.inner.metrics.mysql_pool(load(&pool.connections_in_pool), load(&pool.connections_in_use), load(&pool.active_wait_requests));
         result
     }
 }
@@ -200,6 +206,7 @@ impl MySql {
 /// An open transaction; dropped without [`Tx::commit`] it is rolled back.
 pub struct Tx {
     tx: Transaction<'static>,
+    _free: OwnedSemaphorePermit,
 }
 
 impl Tx {
@@ -219,7 +226,7 @@ impl Tx {
         self.tx.commit().await.map_err(|error| {
             let lost = !matches!(error, mysql_async::Error::Server(_));
             let error = of_driver(&error);
-            if lost { error.as_unknown() } else { error }
+            if lost { error.into_unknown() } else { error }
         })
     }
 

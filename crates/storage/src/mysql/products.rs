@@ -47,10 +47,7 @@ fn product(mut row: Row) -> Result<ProductRow, Error> {
         version: take(row, "version")?,
         updated_at: time(take(row, "updated_at")?),
     };
-    Ok(ProductRow {
-        product,
-        deleted: deleted_at.is_some(),
-    })
+    Ok(ProductRow { product, deleted: deleted_at.is_some() })
 }
 
 fn time(naive: NaiveDateTime) -> DateTime<Utc> {
@@ -66,13 +63,7 @@ pub async fn find(mysql: &MySql, ids: &[ProductId]) -> Result<Vec<ProductRow>, E
         return Ok(Vec::new());
     }
     let list = number_list(ids.iter().map(|id| id.get()));
-    let rows = mysql
-        .rows(
-            MysqlOp::Products,
-            format!("SELECT {COLUMNS} FROM products WHERE id IN ({list})"),
-            (),
-        )
-        .await?;
+    let rows = mysql.rows(MysqlOp::Products, format!("SELECT {COLUMNS} FROM products WHERE id IN ({list})"), ()).await?;
     rows.into_iter().map(product).collect()
 }
 
@@ -89,11 +80,7 @@ pub async fn find_for_fill(mysql: &MySql, ids: &[ProductId]) -> Result<HashMap<P
         Flavor::MariaDb => "LOCK IN SHARE MODE",
         Flavor::MySql => "FOR SHARE",
     };
-    let (wait, absent) = if ids.len() == 1 {
-        ("NOWAIT", Locked::Absent)
-    } else {
-        ("SKIP LOCKED", Locked::Busy)
-    };
+    let (wait, absent) = if ids.len() == 1 { ("NOWAIT", Locked::Absent) } else { ("SKIP LOCKED", Locked::Busy) };
     let list = number_list(ids.iter().map(|id| id.get()));
     let sql = format!("SELECT {COLUMNS} FROM products WHERE id IN ({list}) {lock} {wait}");
     let mut found = HashMap::with_capacity(ids.len());
@@ -198,11 +185,7 @@ pub async fn set_imported(tx: &mut Tx, id: ProductId, product: &NewProduct, pric
         "UPDATE products SET name = ?, price = COALESCE(?, price), currency = COALESCE(?, currency), version = version + 1 WHERE id = ?";
     let params: Params = vec![Value::from(product.name.as_str()), amount, currency, Value::from(id.get())].into();
     tx.execute(sql, params).await?;
-    if price_changed {
-        add_history(tx, id, Some("import"), actor).await
-    } else {
-        Ok(())
-    }
+    if price_changed { add_history(tx, id, Some("import"), actor).await } else { Ok(()) }
 }
 
 /// Inserts a product; MySQL gives the id.

@@ -14,7 +14,5 @@ pub async fn available(mysql: &MySql, ids: &[ProductId]) -> Result<HashMap<u64, 
     let list = number_list(ids.iter().map(|id| id.get()));
     let sql = format!("SELECT product_id, on_hand - reserved AS available FROM stock WHERE product_id IN ({list})");
     let rows = mysql.rows(MysqlOp::Availability, sql, ()).await?;
-    rows.into_iter()
-        .map(|mut row| Ok((take(&mut row, "product_id")?, take(&mut row, "available")?)))
-        .collect()
+    rows.into_iter().map(|mut row| Ok((take(&mut row, "product_id")?, take(&mut row, "available")?))).collect()
 }

@@ -8,14 +8,11 @@ use super::{MySql, Tx, number_list, take};
 use crate::{Error, Kind};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use domain::ProductId;
-use domain::view::{Mark, Record, SetAside, Tally, Writer};
+use domain::view::{Mark, NoRecord, Parsed, Reason, SetAside, Tally, Writer};
 use mysql_async::Row;
 use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 use telemetry::metrics::MysqlOp;
-
-/// A record, or text that is none with its place in the batch and what is wrong with it.
-pub type Parsed = Result<Record, (usize, Vec<u8>, &'static str)>;
 
 /// Longest text of a dead letter that is kept, bytes; MEDIUMBLOB holds 16 MiB.
 const MAX_LETTER_BYTES: usize = 1 << 20;
@@ -27,8 +24,7 @@ const MAX_LETTER_BYTES: usize = 1 << 20;
 /// In all cases the same batch may be applied again.
 pub async fn apply(mysql: &MySql, shard: u16, batch: &str, records: Vec<Parsed>) -> Result<Tally, Error> {
     let mut tx = mysql.begin().await?;
-    tx.rows("SELECT shard FROM view_shards WHERE shard = ? FOR UPDATE", (shard,))
-        .await?;
+    tx.rows("SELECT shard FROM view_shards WHERE shard = ? FOR UPDATE", (shard,)).await?;
     let marks = marks(&mut tx, shard, &records).await?;
     let mut tally = Tally::new(&records, &marks);
     if tally.counted_records == 0 {
@@ -50,10 +46,7 @@ async fn marks(tx: &mut Tx, shard: u16, records: &[Parsed]) -> Result<HashMap<Wr
     }
     // Writers are 32 hexadecimal digits: safe to inline.
     let list: Vec<String> = writers.iter().map(|writer| format!("'{writer}'")).collect();
-    let sql = format!(
-        "SELECT writer, seq, accepted, arrived FROM view_marks WHERE shard = {shard} AND writer IN ({})",
-        list.join(",")
-    );
+    let sql = format!("SELECT writer, seq, accepted, arrived FROM view_marks WHERE shard = {shard} AND writer IN ({})", list.join(","));
     let pair = |mut row: Row| Ok((parse_writer(&take::<String>(&mut row, "writer")?)?, mark(&mut row)?));
     tx.rows(&sql, ()).await?.into_iter().map(pair).collect()
 }
@@ -63,11 +56,7 @@ fn parse_writer(text: &str) -> Result<Writer, Error> {
 }
 
 fn mark(row: &mut Row) -> Result<Mark, Error> {
-    Ok(Mark {
-        seq: take(row, "seq")?,
-        accepted: take(row, "accepted")?,
-        arrived: take(row, "arrived")?,
-    })
+    Ok(Mark { seq: take(row, "seq")?, accepted: take(row, "accepted")?, arrived: take(row, "arrived")? })
 }
 
 /// Read once, and what was read decides: a join inside the INSERT could see a product that this did not,
@@ -83,24 +72,18 @@ async fn known(tx: &mut Tx, ids: &BTreeSet<u64>) -> Result<BTreeSet<u64>, Error>
 async fn add(tx: &mut Tx, shard: u16, batch: &str, tally: &Tally) -> Result<(), Error> {
     let products: Vec<_> = tally.products().into_iter().map(|(id, views)| json!([id, views])).collect();
     if !products.is_empty() {
-        tx.execute(include_str!("sql/add_views.sql"), (json!(products).to_string(),))
-            .await?;
+        tx.execute(include_str!("sql/add_views.sql"), (json!(products).to_string(),)).await?;
         let hours: Vec<_> = tally.hours.iter().map(|((id, hour), views)| json!([id, hour, views])).collect();
         tx.execute(include_str!("sql/add_hours.sql"), (json!(hours).to_string(),)).await?;
     }
     if !tally.set_aside.is_empty() {
         let letters: Vec<_> = tally.set_aside.iter().map(letter).collect();
-        tx.execute(include_str!("sql/add_dead_letters.sql"), (shard, batch, json!(letters).to_string()))
-            .await?;
+        tx.execute(include_str!("sql/add_dead_letters.sql"), (shard, batch, json!(letters).to_string())).await?;
     }
-    let marks = tally
-        .marks
-        .iter()
-        .map(|(writer, mark)| json!([writer.to_string(), mark.seq, mark.accepted, mark.arrived]));
+    let marks = tally.marks.iter().map(|(writer, mark)| json!([writer.to_string(), mark.seq, mark.accepted, mark.arrived]));
     let marks: Vec<_> = marks.collect();
     if !marks.is_empty() {
-        tx.execute(include_str!("sql/put_marks.sql"), (shard, json!(marks).to_string()))
-            .await?;
+        tx.execute(include_str!("sql/put_marks.sql"), (shard, json!(marks).to_string())).await?;
     }
     let sql = "UPDATE view_shards SET persisted = persisted + ?, dead = dead + ?, last_batch = ? WHERE shard = ?";
     tx.execute(sql, (tally.persisted(), tally.dead(), batch, shard)).await.map(|_| ())
@@ -108,16 +91,11 @@ async fn add(tx: &mut Tx, shard: u16, batch: &str, tally: &Tally) -> Result<(), 
 
 fn letter(letter: &SetAside) -> serde_json::Value {
     match letter {
-        SetAside::Views {
-            product_id,
-            hour,
-            views,
-            reason,
-        } => json!([null, product_id, hour, views, reason.as_str(), "", null]),
-        SetAside::Text { position, text, why } => {
+        SetAside::Views { product_id, hour, views, reason } => json!([null, product_id, hour, views, reason.as_str(), "", null]),
+        SetAside::Text(NoRecord { position, text, why }) => {
             let kept = &text[..text.len().min(MAX_LETTER_BYTES)];
             let hex: String = kept.iter().map(|byte| format!("{byte:02x}")).collect();
-            json!([position, null, null, 0, domain::view::Reason::Unparsable.as_str(), why, hex])
+            json!([position, null, null, 0, Reason::Unparsable.as_str(), why, hex])
         }
     }
 }
@@ -192,9 +170,7 @@ pub async fn shard_totals(mysql: &MySql) -> Result<HashMap<u16, ShardTotals>, Er
 /// MySQL is away.
 pub async fn hours(mysql: &MySql, id: ProductId, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<Vec<(DateTime<Utc>, u64)>, Error> {
     let sql = "SELECT hour, views FROM view_hours WHERE product_id = ? AND hour >= ? AND hour < ? ORDER BY hour";
-    let rows = mysql
-        .rows(MysqlOp::Hours, sql, (id.get(), from.naive_utc(), to.naive_utc()))
-        .await?;
+    let rows = mysql.rows(MysqlOp::Hours, sql, (id.get(), from.naive_utc(), to.naive_utc())).await?;
     let bucket = |mut row: Row| -> Result<(DateTime<Utc>, u64), Error> {
         Ok((take::<NaiveDateTime>(&mut row, "hour")?.and_utc(), take(&mut row, "views")?))
     };
@@ -206,12 +182,6 @@ pub async fn hours(mysql: &MySql, id: ProductId, from: DateTime<Utc>, to: DateTi
 /// # Errors
 /// MySQL is away.
 pub async fn dead_letters(mysql: &MySql) -> Result<u64, Error> {
-    let rows = mysql
-        .rows(
-            MysqlOp::Status,
-            "SELECT COUNT(*) AS letters FROM dead_letters WHERE state = 'dead'",
-            (),
-        )
-        .await?;
+    let rows = mysql.rows(MysqlOp::Status, "SELECT COUNT(*) AS letters FROM dead_letters WHERE state = 'dead'", ()).await?;
     rows.into_iter().next().map_or(Ok(0), |mut row| take(&mut row, "letters"))
 }

@@ -65,11 +65,7 @@ impl Keys {
                 claimant: key("claimant"),
             }
         };
-        Self {
-            prefix: prefix.into(),
-            shards,
-            queues: shards.all().map(queue).collect(),
-        }
+        Self { prefix: prefix.into(), shards, queues: shards.all().map(queue).collect() }
     }
 
     #[must_use]

@@ -64,13 +64,7 @@ impl Redis {
             Some(cache) => (node(args.redis_url()?, Roles::Queue)?, node(cache, Roles::Cache)?),
         };
         let keys = Keys::new(&args.key_prefix, deployment.shards);
-        Ok(Self {
-            queue,
-            cache,
-            keys,
-            cache_ttl: args.cache_ttl,
-            negative_ttl: args.cache_negative_ttl,
-        })
+        Ok(Self { queue, cache, keys, cache_ttl: args.cache_ttl, negative_ttl: args.cache_negative_ttl })
     }
 
     /// Whether queue and cache are one server, so that one round trip reads both.
@@ -97,6 +91,15 @@ pub enum Roles {
 impl Roles {
     fn has_queue(self) -> bool {
         self != Self::Cache
+    }
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Cache => "cache",
+            Self::Both => "queue and cache",
+        }
     }
 
     fn labels(self) -> &'static [RedisRole] {
@@ -165,9 +168,7 @@ impl Node {
             deployment: deployment.to_owned(),
             metrics,
             live: Mutex::new(None),
-            link: Mutex::new(Link::Away {
-                why: "not connected yet".to_owned(),
-            }),
+            link: Mutex::new(Link::Away { why: "not connected yet".to_owned() }),
             next_epoch: AtomicU64::new(1),
             broken: Notify::new(),
             changed: Notify::new(),
@@ -227,19 +228,17 @@ impl Node {
         Ok(info)
     }
 
+    pub(crate) fn metrics(&self) -> &Arc<StoreMetrics> {
+        &self.inner.metrics
+    }
+
     /// A connection of its own for a blocking command: it has no limit on replies and is never shared.
     ///
     /// # Errors
     /// The server is away.
     pub(crate) async fn blocking_connection(&self) -> Result<MultiplexedConnection, Error> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_LIMIT))
-            .set_response_timeout(None);
-        self.inner
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(|error| of_driver(&error))
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_LIMIT)).set_response_timeout(None);
+        self.inner.client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| of_driver(&error))
     }
 }
 
@@ -370,9 +369,7 @@ async fn watch(inner: &Arc<Inner>, session: Session) {
 }
 
 async fn connect(inner: &Arc<Inner>) -> Result<(Session, Info), Link> {
-    let away = |error: RedisError| Link::Away {
-        why: of_driver(&error).to_string(),
-    };
+    let away = |error: RedisError| Link::Away { why: of_driver(&error).to_string() };
     let started = Instant::now();
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_LIMIT))
@@ -386,26 +383,14 @@ async fn connect(inner: &Arc<Inner>) -> Result<(Session, Info), Link> {
         Ok::<_, RedisError>((connection, Info::parse(&text)))
     };
     let greeting = tokio::time::timeout(2 * CONNECT_LIMIT, greeting).await;
-    let (mut connection, info) = greeting
-        .map_err(|_| Link::Away {
-            why: "does not answer".to_owned(),
-        })?
-        .map_err(away)?;
+    let (mut connection, info) = greeting.map_err(|_| Link::Away { why: "does not answer".to_owned() })?.map_err(away)?;
     inner.metrics.observe_redis(RedisOp::Connect, started.elapsed());
     check(inner, &info)?;
     load_scripts(&mut connection).await.map_err(away)?;
     claim_prefix(inner, &mut connection).await?;
     let run8: Arc<str> = info.run_id.get(..8).unwrap_or(&info.run_id).into();
     let epoch = inner.next_epoch.fetch_add(1, Ordering::Relaxed);
-    Ok((
-        Session {
-            connection,
-            run8,
-            epoch,
-            node: inner.clone(),
-        },
-        info,
-    ))
+    Ok((Session { connection, run8, epoch, node: inner.clone() }, info))
 }
 
 /// Refuses servers on which our promises would not hold.
@@ -418,16 +403,11 @@ fn check(inner: &Inner, info: &Info) -> Result<(), Link> {
         return refused("Redis shows no run_id; connect to it directly and not through a proxy that hides INFO".to_owned());
     }
     if info.is_replica {
-        return Err(Link::Away {
-            why: "this Redis is a replica".to_owned(),
-        });
+        return Err(Link::Away { why: "this Redis is a replica".to_owned() });
     }
     if inner.roles.has_queue() && info.policy.starts_with("allkeys") {
         let cure = "set maxmemory-policy to noeviction, or to volatile-lfu where the cache shares the server";
-        return refused(format!(
-            "Redis would evict views that wait for MySQL: maxmemory-policy is {}; {cure}",
-            info.policy
-        ));
+        return refused(format!("Redis would evict views that wait for MySQL: maxmemory-policy is {}; {cure}", info.policy));
     }
     warn(inner.roles, info);
     Ok(())
@@ -457,29 +437,17 @@ fn policy_ok(roles: Roles, policy: &str) -> bool {
 /// The key prefix belongs to one database. Without this a staging worker with the same prefix would drain production's views.
 async fn claim_prefix(inner: &Inner, connection: &mut MultiplexedConnection) -> Result<(), Link> {
     let key = Keys::owner(&inner.prefix);
-    let claim = ::redis::cmd("SET")
-        .arg(&key)
-        .arg(&inner.deployment)
-        .arg("NX")
-        .exec_async(connection)
-        .await;
+    let claim = ::redis::cmd("SET").arg(&key).arg(&inner.deployment).arg("NX").exec_async(connection).await;
     match claim {
         Ok(()) => {}
         // Full: nothing can be written now, and whoever owns the prefix can still be read.
         Err(error) if of_driver(&error).kind() == Kind::Full => {}
         Err(error) => {
-            return Err(Link::Away {
-                why: of_driver(&error).to_string(),
-            });
+            return Err(Link::Away { why: of_driver(&error).to_string() });
         }
     }
-    let owner: Option<String> = ::redis::cmd("GET")
-        .arg(&key)
-        .query_async(connection)
-        .await
-        .map_err(|error| Link::Away {
-            why: of_driver(&error).to_string(),
-        })?;
+    let owner: Option<String> =
+        ::redis::cmd("GET").arg(&key).query_async(connection).await.map_err(|error| Link::Away { why: of_driver(&error).to_string() })?;
     match owner {
         Some(owner) if owner != inner.deployment => Err(Link::Refused {
             why: format!(

@@ -53,10 +53,7 @@ impl Cached {
     /// Never for a [`Product`]; its fields all have a JSON form.
     pub fn of(product: &Product) -> Result<Self, Error> {
         let json = serde_json::to_vec(product).map_err(|error| Error::new(Kind::Bug, format!("product as JSON: {error}")))?;
-        Ok(Self {
-            version: product.version,
-            json: Some(json.into()),
-        })
+        Ok(Self { version: product.version, json: Some(json.into()) })
     }
 
     /// Nothing is there: an unknown id (version 0) or a deleted product.
@@ -86,10 +83,7 @@ impl Entry {
         let version = std::str::from_utf8(value.get(1..bar)?).ok()?.parse().ok()?;
         match (value[0], &value[bar + 1..]) {
             (b'D', []) => Some(Cached::absent(version)),
-            (b'D', [FORMAT, json @ ..]) => Some(Cached {
-                version,
-                json: Some(json.into()),
-            }),
+            (b'D', [FORMAT, json @ ..]) => Some(Cached { version, json: Some(json.into()) }),
             _ => None,
         }
     }
@@ -141,11 +135,7 @@ impl Redis {
         let (cached, shown) = tokio::join!(self.read_cache(ids), view_queue::shown_of(self, ids));
         let cached = cached.unwrap_or_else(|_| ids.iter().map(|_| (Entry::Busy, None)).collect());
         let shown = shown.unwrap_or_else(|_| vec![None; ids.len()]);
-        cached
-            .into_iter()
-            .zip(shown)
-            .map(|((entry, available), views)| Read { entry, available, views })
-            .collect()
+        cached.into_iter().zip(shown).map(|((entry, available), views)| Read { entry, available, views }).collect()
     }
 
     async fn read_one(&self, ids: &[ProductId]) -> Vec<Read> {
@@ -159,20 +149,9 @@ impl Redis {
             Ok::<_, Error>((parse_reads(cached)?, plan.parse(shown)?))
         };
         let Ok((cached, shown)) = read.await else {
-            return ids
-                .iter()
-                .map(|_| Read {
-                    entry: Entry::Busy,
-                    available: None,
-                    views: None,
-                })
-                .collect();
+            return ids.iter().map(|_| Read { entry: Entry::Busy, available: None, views: None }).collect();
         };
-        cached
-            .into_iter()
-            .zip(shown)
-            .map(|((entry, available), views)| Read { entry, available, views })
-            .collect()
+        cached.into_iter().zip(shown).map(|((entry, available), views)| Read { entry, available, views }).collect()
     }
 
     async fn read_cache(&self, ids: &[ProductId]) -> Result<Vec<(Entry, Option<i64>)>, Error> {
@@ -221,11 +200,8 @@ impl Redis {
     pub async fn mark(&self, session: &Session, id: ProductId, version: u64) -> Result<Marked, Error> {
         let key = self.keys.entry(&session.run8, id);
         let marker = format!("W{version}:{}", token());
-        let set = ::redis::Cmd::set_options(
-            &key,
-            &marker,
-            ::redis::SetOptions::default().with_expiration(::redis::SetExpiry::PX(MARKER_TTL_MS)),
-        );
+        let set =
+            ::redis::Cmd::set_options(&key, &marker, ::redis::SetOptions::default().with_expiration(::redis::SetExpiry::PX(MARKER_TTL_MS)));
         match session.command::<()>(RedisOp::Mark, &set).await {
             Ok(()) => Ok(Marked::Marker(Token { id, value: marker })),
             Err(error) if error.kind() == Kind::Full => {
@@ -241,23 +217,13 @@ impl Redis {
     /// # Errors
     /// As any command; the marker then stays until its TTL and readers go to MySQL.
     pub async fn publish(&self, session: &Session, marker: &Token, cached: &Cached) -> Result<(), Error> {
-        session
-            .script::<u8>(RedisOp::Publish, &self.replacement(session, marker, cached))
-            .await
-            .map(|_| ())
+        session.script::<u8>(RedisOp::Publish, &self.replacement(session, marker, cached)).await.map(|_| ())
     }
 
     fn replacement(&self, session: &Session, token: &Token, cached: &Cached) -> ::redis::ScriptInvocation<'static> {
-        let life = if cached.version == 0 {
-            self.negative_ttl
-        } else {
-            spread(self.cache_ttl)
-        };
+        let life = if cached.version == 0 { self.negative_ttl } else { spread(self.cache_ttl) };
         let mut call = SCRIPTS.replace.prepare_invoke();
-        call.key(self.keys.entry(&session.run8, token.id))
-            .arg(&token.value)
-            .arg(cached.encode())
-            .arg(millis(life));
+        call.key(self.keys.entry(&session.run8, token.id)).arg(&token.value).arg(cached.encode()).arg(millis(life));
         call
     }
 
@@ -269,13 +235,7 @@ impl Redis {
         let mut pipeline = ::redis::pipe();
         for (id, quantity) in available {
             let key = self.keys.available(&session.run8, *id);
-            pipeline
-                .cmd("SET")
-                .arg(key)
-                .arg(format!("1:{quantity}"))
-                .arg("PX")
-                .arg(AVAILABLE_TTL_MS)
-                .ignore();
+            pipeline.cmd("SET").arg(key).arg(format!("1:{quantity}")).arg("PX").arg(AVAILABLE_TTL_MS).ignore();
         }
         session.pipeline(RedisOp::Availability, &pipeline).await
     }
@@ -329,10 +289,7 @@ mod tests {
 
     #[test]
     fn entries_read_back_and_everything_else_is_somebody_at_work() {
-        let data = Cached {
-            version: 7,
-            json: Some(b"{\"a\":\"|\"}".as_slice().into()),
-        };
+        let data = Cached { version: 7, json: Some(b"{\"a\":\"|\"}".as_slice().into()) };
         for cached in [data, Cached::absent(0), Cached::absent(9)] {
             assert_eq!(Entry::parse(Some(&cached.encode())), Entry::Data(cached));
         }

@@ -27,15 +27,6 @@ pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
 
 impl Scripts {
     pub(crate) fn all(&self) -> [&Script; 8] {
-        [
-            &self.acquire,
-            &self.replace,
-            &self.push,
-            &self.claim,
-            &self.settle,
-            &self.shown,
-            &self.shown_store,
-            &self.status,
-        ]
+        [&self.acquire, &self.replace, &self.push, &self.claim, &self.settle, &self.shown, &self.shown_store, &self.status]
     }
 }

@@ -19,8 +19,9 @@ use ::redis::{FromRedisValue, Value};
 use domain::ProductId;
 use domain::view::Record;
 use std::collections::BTreeMap;
-use std::time::Duration;
-use telemetry::metrics::RedisOp;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use telemetry::metrics::{RedisOp, StoreMetrics};
 
 /// Most distinct products of a batch. Claiming 5,000 takes Redis 15 ms, settling them 20 ms (measured on 7.0).
 pub const MOST_PRODUCTS: u64 = 5_000;
@@ -52,11 +53,7 @@ pub async fn push(session: &Session, keys: &Keys, shard: u16, record: &Record, w
         call.arg(field);
     }
     let (stored, accepted, entries): (u8, u64, i64) = session.script(RedisOp::Push, &call).await?;
-    Ok(Pushed {
-        stored: stored == 1,
-        accepted,
-        entries: entries.max(0) as u64,
-    })
+    Ok(Pushed { stored: stored == 1, accepted, entries: entries.max(0) as u64 })
 }
 
 /// What a claim found.
@@ -90,24 +87,11 @@ pub struct Claim<'a> {
 pub async fn claim(session: &Session, keys: &Keys, shard: u16, claim: &Claim<'_>) -> Result<Claimed, Error> {
     let queue = keys.queue(shard);
     let mut call = SCRIPTS.claim.prepare_invoke();
-    let names = [
-        &queue.open,
-        &queue.batch,
-        &queue.batch_id,
-        &queue.sums,
-        &queue.sv,
-        &queue.ready,
-        &queue.waiting,
-        &queue.claimant,
-    ];
+    let names = [&queue.open, &queue.batch, &queue.batch_id, &queue.sums, &queue.sv, &queue.ready, &queue.waiting, &queue.claimant];
     for key in names {
         call.key(key);
     }
-    call.arg(claim.new_id)
-        .arg(claim.worker)
-        .arg(claim.deadline.as_millis() as u64)
-        .arg(claim.most_views)
-        .arg(MOST_PRODUCTS);
+    call.arg(claim.new_id).arg(claim.worker).arg(claim.deadline.as_millis() as u64).arg(claim.most_views).arg(MOST_PRODUCTS);
     let mut reply: Vec<Vec<u8>> = session.script(RedisOp::Claim, &call).await?;
     match reply.first().map(Vec::as_slice) {
         Some(b"none") => Ok(Claimed::Nothing),
@@ -137,21 +121,10 @@ pub async fn settle(
 ) -> Result<bool, Error> {
     let queue = keys.queue(shard);
     let mut call = SCRIPTS.settle.prepare_invoke();
-    for key in [
-        &queue.batch,
-        &queue.batch_id,
-        &queue.sums,
-        &queue.pend,
-        &queue.entries,
-        &queue.sv,
-        &queue.claimant,
-    ] {
+    for key in [&queue.batch, &queue.batch_id, &queue.sums, &queue.pend, &queue.entries, &queue.sv, &queue.claimant] {
         call.key(key);
     }
-    call.arg(batch)
-        .arg(u8::from(exact))
-        .arg(keys.total_prefix(session.run8(), shard))
-        .arg(worker);
+    call.arg(batch).arg(u8::from(exact)).arg(keys.total_prefix(session.run8(), shard)).arg(worker);
     for id in ids {
         call.arg(*id);
     }
@@ -163,15 +136,17 @@ pub async fn settle(
 /// # Errors
 /// As any command.
 pub async fn views_waiting(session: &Session, keys: &Keys, shard: u16) -> Result<u64, Error> {
-    let views: Option<i64> = session
-        .command(RedisOp::Sweep, &::redis::Cmd::get(&keys.queue(shard).waiting))
-        .await?;
+    let views: Option<i64> = session.command(RedisOp::Sweep, &::redis::Cmd::get(&keys.queue(shard).waiting)).await?;
     Ok(views.unwrap_or(0).max(0) as u64)
 }
+
+/// How much later than asked a blocking reply may come before its connection is given up.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// A connection that waits for tickets, and only for them.
 pub struct Tickets {
     connection: MultiplexedConnection,
+    metrics: Arc<StoreMetrics>,
     ready: Vec<String>,
 }
 
@@ -180,10 +155,7 @@ impl Tickets {
     /// Redis is away.
     pub async fn open(node: &Node, keys: &Keys) -> Result<Self, Error> {
         let ready = keys.shards().all().map(|shard| keys.queue(shard).ready.clone()).collect();
-        Ok(Self {
-            connection: node.blocking_connection().await?,
-            ready,
-        })
+        Ok(Self { connection: node.blocking_connection().await?, metrics: node.metrics().clone(), ready })
     }
 
     /// Waits for a ticket and returns its shard; `None` after `limit`.
@@ -193,12 +165,15 @@ impl Tickets {
     pub async fn next(&mut self, limit: Duration) -> Result<Option<u16>, Error> {
         let mut command = ::redis::cmd("BLPOP");
         command.arg(&self.ready).arg(limit.as_secs_f64());
-        let silent = || Error::new(Kind::Unavailable, "Redis: BLPOP was not answered");
-        let reply = tokio::time::timeout(limit + Duration::from_secs(2), command.query_async(&mut self.connection)).await;
-        let reply: Option<(String, String)> = reply.map_err(|_| silent())?.map_err(|error| super::of_driver(&error))?;
-        Ok(reply
-            .and_then(|(key, _)| self.ready.iter().position(|ready| *ready == key))
-            .map(|shard| shard as u16))
+        let started = Instant::now();
+        let reply = tokio::time::timeout(limit + SILENCE, command.query_async(&mut self.connection)).await;
+        self.metrics.observe_redis(RedisOp::Ticket, started.elapsed());
+        let reply: Result<Option<(String, String)>, Error> = match reply {
+            Ok(reply) => reply.map_err(|error| super::of_driver(&error)),
+            Err(_) => Err(Error::new(Kind::Unavailable, "Redis: BLPOP was not answered")),
+        };
+        let reply = reply.inspect_err(|error| self.metrics.redis_error(RedisOp::Ticket, error.kind().label()))?;
+        Ok(reply.and_then(|(key, _)| self.ready.iter().position(|ready| *ready == key)).map(|shard| shard as u16))
     }
 }
 
@@ -225,20 +200,13 @@ pub(super) fn add_shown(pipeline: &mut ::redis::Pipeline, keys: &Keys, session: 
     for (shard, places) in &shards {
         let queue = keys.queue(*shard);
         let mut call = SCRIPTS.shown.prepare_invoke();
-        call.key(&queue.pend)
-            .key(&queue.batch_id)
-            .key(&queue.sums)
-            .key(&queue.sv)
-            .arg(keys.total_prefix(&session.run8, *shard));
+        call.key(&queue.pend).key(&queue.batch_id).key(&queue.sums).key(&queue.sv).arg(keys.total_prefix(&session.run8, *shard));
         for place in places {
             call.arg(ids[*place].get());
         }
         pipeline.invoke_script(&call);
     }
-    ShownPlan {
-        shards,
-        products: ids.len(),
-    }
+    ShownPlan { shards, products: ids.len() }
 }
 
 /// One shard's answer to the first step of shown views.
@@ -255,21 +223,12 @@ impl ShardShown {
         let [sv, sealed, products @ ..] = fields.as_slice() else {
             return Err(short());
         };
-        let number = |field: &Option<String>| {
-            field
-                .as_ref()
-                .and_then(|text| text.parse::<i64>().ok())
-                .map(|number| number.max(0) as u64)
-        };
+        let number = |field: &Option<String>| field.as_ref().and_then(|text| text.parse::<i64>().ok()).map(|number| number.max(0) as u64);
         let product = |field: &[Option<String>]| match field {
             [total, pending, sum] => Ok((number(total), number(pending).unwrap_or(0), number(sum).unwrap_or(0))),
             _ => Err(short()),
         };
-        Ok(Self {
-            sv: sv.clone(),
-            sealed: sealed.clone(),
-            products: products.chunks(3).map(product).collect::<Result<_, _>>()?,
-        })
+        Ok(Self { sv: sv.clone(), sealed: sealed.clone(), products: products.chunks(3).map(product).collect::<Result<_, _>>()? })
     }
 }
 
@@ -335,11 +294,7 @@ impl ShownFill {
             let in_totals = state.sealed.is_some() && totals.last_batches.get(shard) == state.sealed.as_ref();
             let queue = redis.keys.queue(*shard);
             let mut call = SCRIPTS.shown_store.prepare_invoke();
-            call.key(&queue.pend)
-                .key(&queue.sv)
-                .arg(redis.keys.total_prefix(&self.session.run8, *shard))
-                .arg(sv)
-                .arg(redis.total_ttl_ms());
+            call.key(&queue.pend).key(&queue.sv).arg(redis.keys.total_prefix(&self.session.run8, *shard)).arg(sv).arg(redis.total_ttl_ms());
             for (id, (_, _, sum)) in ids.iter().zip(&state.products) {
                 let views = totals.views.get(&id.get()).copied().unwrap_or(0);
                 call.arg(id.get()).arg(views.saturating_sub(if in_totals { *sum } else { 0 }));
@@ -382,16 +337,7 @@ pub async fn status(session: &Session, keys: &Keys) -> Result<Vec<ShardStatus>, 
     for shard in keys.shards().all() {
         let queue = keys.queue(shard);
         let mut call = SCRIPTS.status.prepare_invoke();
-        for key in [
-            &queue.open,
-            &queue.batch,
-            &queue.batch_id,
-            &queue.sums,
-            &queue.wseq,
-            &queue.waiting,
-            &queue.entries,
-            &queue.sv,
-        ] {
+        for key in [&queue.open, &queue.batch, &queue.batch_id, &queue.sums, &queue.wseq, &queue.waiting, &queue.entries, &queue.sv] {
             call.key(key);
         }
         pipeline.invoke_script(&call);
@@ -415,10 +361,7 @@ fn shard_status(reply: &[Option<Vec<u8>>]) -> Result<ShardStatus, Error> {
         entries: number(entries),
         sv: text(sv).unwrap_or_default(),
         sealed: text(sealed).map(|id| (id, number(views), number(sealed_entries))),
-        oldest_at_ms: oldest
-            .as_ref()
-            .and_then(|record| Record::parse(record).ok())
-            .map(|record| record.at_ms),
+        oldest_at_ms: oldest.as_ref().and_then(|record| Record::parse(record).ok()).map(|record| record.at_ms),
         writers: writers.chunks(2).filter_map(writer).collect(),
     })
 }

@@ -31,11 +31,7 @@ impl Figures {
 
     /// Accepted and where it went. `≠` if it does not add up.
     pub(super) fn sum(&self) -> String {
-        let lost = if self.lost > 0 {
-            format!(" + {} lost", grouped(self.lost))
-        } else {
-            String::new()
-        };
+        let lost = if self.lost > 0 { format!(" + {} lost", grouped(self.lost)) } else { String::new() };
         let total = self.persisted + self.pending + self.dead + self.lost;
         let sign = if total == self.accepted { '=' } else { '≠' };
         let [accepted, persisted, pending, dead] = [self.accepted, self.persisted, self.pending, self.dead].map(grouped);
@@ -61,10 +57,7 @@ mod tests {
     fn what_was_measured_is_what_is_printed() {
         let figures = Figures::parse(QUIET).unwrap();
         assert_eq!(figures.sum(), "34,960 accepted = 34,960 in MySQL + 0 pending + 0 set aside");
-        assert_eq!(
-            figures.line(),
-            "accepted 34,960 | in MySQL 34,960 | pending 0 | oldest 0.0 s | lost 0 | twice 0"
-        );
+        assert_eq!(figures.line(), "accepted 34,960 | in MySQL 34,960 | pending 0 | oldest 0.0 s | lost 0 | twice 0");
     }
 
     #[test]

@@ -48,11 +48,7 @@ pub(super) struct Console {
 impl Console {
     pub(super) fn open(mut figures: Command, stop: Stop) -> Result<Self> {
         // Its own group: Ctrl-C is ours to handle. Its pipe ends with us, and it with its pipe.
-        figures
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0);
+        figures.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
         let (sender, events) = mpsc::channel();
         let typed = sender.clone();
         thread::spawn(move || {
@@ -62,17 +58,8 @@ impl Console {
             }
         });
         let now = Instant::now();
-        let mut console = Self {
-            events,
-            sender,
-            stop,
-            figures,
-            watch: None,
-            watch_ended: now,
-            last: None,
-            last_at: now,
-            traffic: Traffic::off(),
-        };
+        let mut console =
+            Self { events, sender, stop, figures, watch: None, watch_ended: now, last: None, last_at: now, traffic: Traffic::off() };
         console.start_watch()?;
         Ok(console)
     }

@@ -59,14 +59,7 @@ struct Ports {
 impl Stack {
     pub(super) fn new(place: Place) -> Self {
         let ports = Ports::default();
-        Self {
-            place,
-            ports,
-            redis: None,
-            mysql: None,
-            api: None,
-            worker: None,
-        }
+        Self { place, ports, redis: None, mysql: None, api: None, worker: None }
     }
 
     pub(super) fn place(&self) -> &Place {
@@ -76,17 +69,12 @@ impl Stack {
     /// Both at once: they use different things (MySQL the disk, Redis next to nothing).
     pub(super) fn start_servers(&mut self) -> Result<()> {
         let up = self.place.up();
-        let redis = RedisOptions {
-            dir: up.join("redis"),
-            ..Default::default()
-        };
+        let redis = RedisOptions { dir: up.join("redis"), ..Default::default() };
         let mysql = MysqlOptions {
             dir: up.join("mysql"),
             databases: vec![DATABASE.to_owned()],
             // Room for a month of prices without waiting for the disk at every turn.
-            extra: ["--innodb-buffer-pool-size=256M", "--loose-innodb-log-file-size=64M"]
-                .map(String::from)
-                .to_vec(),
+            extra: ["--innodb-buffer-pool-size=256M", "--loose-innodb-log-file-size=64M"].map(String::from).to_vec(),
             ..Default::default()
         };
         let (redis, mysql) = thread::scope(|scope| {
@@ -149,10 +137,7 @@ impl Stack {
     pub(super) fn inventoryctl(&self, name: &str, arguments: &[&str]) -> Result<Process> {
         let inner = self.command("inventoryctl");
         let mut command = Command::new("sh");
-        command
-            .args(["-c", r#"exec "$@" > "$0""#])
-            .arg(self.out(name))
-            .arg(inner.get_program());
+        command.args(["-c", r#"exec "$@" > "$0""#]).arg(self.out(name)).arg(inner.get_program());
         command.args(arguments).current_dir(&self.place.root);
         for (key, value) in inner.get_envs() {
             match value {
@@ -185,8 +170,7 @@ impl Stack {
             Part::Api => self.api.as_mut().map(|it| (it.pid(), it.kill())),
             Part::Worker => self.worker.as_mut().map(|it| (it.pid(), it.kill())),
         };
-        pid.map(|(pid, ())| pid)
-            .ok_or_else(|| format!("{} does not run", part.name()).into())
+        pid.map(|(pid, ())| pid).ok_or_else(|| format!("{} does not run", part.name()).into())
     }
 
     /// After `kill`: starts it again as it was, and waits until it serves.

@@ -24,12 +24,7 @@ pub(super) struct Traffic {
 
 impl Traffic {
     pub(super) fn off() -> Self {
-        Self {
-            wanted: false,
-            process: None,
-            since: Instant::now(),
-            failures: 0,
-        }
+        Self { wanted: false, process: None, since: Instant::now(), failures: 0 }
     }
 
     pub(super) fn is_on(&self) -> bool {
