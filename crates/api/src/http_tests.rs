@@ -91,7 +91,7 @@ async fn a_wrong_method_is_told_which_ones_there_are() {
     for (method, path, allow) in [
         ("POST", "/v1/products/1", "GET, HEAD"),
         ("OPTIONS", "/v1/products/1", "GET, HEAD"),
-        ("GET", "/v1/products/1/views", "POST"),
+        ("PUT", "/v1/products/1/views", "GET, HEAD, POST"),
         ("HEAD", "/v1/products/1/price", "PUT"),
         ("DELETE", "/v1/products", "GET, HEAD, POST"),
         ("BREW", "/problems/starting", "GET, HEAD"),

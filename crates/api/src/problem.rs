@@ -74,6 +74,9 @@ problem_types! {
     INTERNAL_ERROR = "internal-error", 500, "Something went wrong in the server",
         "A fault of the server or of its set-up; its log has it under the request id.",
         "Tell the operator the request id. Sending the request again will probably not help.";
+    UNREADY = "unready", 503, "The process is not ready",
+        "The ops listener's /readyz says so while the process starts, ends, or reaches neither store.",
+        "Look at /readyz?verbose; it names what is awaited. Send requests to another instance meanwhile.";
     STARTING = "starting", 503, "The server is starting",
         "The server has not reached its stores since it started. Nothing was changed.",
         "Send the request again after the time in Retry-After.";

@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 use storage::mysql::products::{self, Locked, ProductRow};
 use storage::mysql::{stock, view_counts};
 use storage::redis::product_cache::{Acquired, Cached, Entry, Read, Token};
-use storage::redis::view_queue::{Shown as QueueShown, ShownFill};
+pub use storage::redis::view_queue::Views;
+use storage::redis::view_queue::{Queued, ShownFill};
 use telemetry::metrics::CacheResult;
 
 /// Attempts at shown totals before waiting for the shard to rest.
@@ -55,8 +56,8 @@ pub struct Shown {
     pub record: Option<Record>,
     /// On hand − reserved, at most two seconds old; `None` while it cannot be read.
     pub available: Option<i64>,
-    /// Views in MySQL and those on their way; `None` while they cannot be read.
-    pub views: Option<u64>,
+    /// `None` while they cannot be read.
+    pub views: Option<Views>,
     pub source: Source,
 }
 
@@ -64,7 +65,7 @@ pub struct Shown {
 pub(crate) struct Gathers {
     records: Gather<ProductId, Cached>,
     available: Gather<ProductId, i64>,
-    views: Gather<ProductId, Option<u64>>,
+    views: Gather<ProductId, Option<Views>>,
 }
 
 impl Gathers {
@@ -151,10 +152,10 @@ impl Catalog {
         }
     }
 
-    async fn views(&self, id: ProductId, queue: Option<QueueShown>) -> Option<u64> {
-        let queue = queue?;
-        match queue.total {
-            Some(total) => Some(total + queue.pending),
+    async fn views(&self, id: ProductId, queued: Option<Queued>) -> Option<Views> {
+        let queued = queued?;
+        match queued.persisted {
+            Some(persisted) => Some(Views { persisted, pending: queued.pending }),
             None => in_time(self.inner.reads.views.load(id)).await.flatten(),
         }
     }
@@ -239,9 +240,9 @@ impl Stores {
     }
 
     /// `None` for a product whose shard did not rest within the limit.
-    async fn load_views(self, ids: Vec<ProductId>) -> Result<HashMap<ProductId, Option<u64>>, storage::Error> {
+    async fn load_views(self, ids: Vec<ProductId>) -> Result<HashMap<ProductId, Option<Views>>, storage::Error> {
         let started = Instant::now();
-        let mut shown: HashMap<ProductId, Option<u64>> = ids.iter().map(|id| (*id, None)).collect();
+        let mut shown: HashMap<ProductId, Option<Views>> = ids.iter().map(|id| (*id, None)).collect();
         let mut open = ids;
         for attempt in 1.. {
             let fill = ShownFill::begin(&self.redis, &open).await?;

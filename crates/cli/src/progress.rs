@@ -1,7 +1,8 @@
 //! How far a long command is, on stderr: a bar with rate and time left on a terminal,
 //! a line every ten seconds elsewhere. Never touches stdout.
 
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use std::fmt::Write;
 use std::io::{IsTerminal, stderr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -74,12 +75,15 @@ async fn write_lines(progress: Weak<Progress>) {
 
 fn terminal_bar(what: &'static str, total: Option<u64>) -> ProgressBar {
     let (bar, form) = match total {
-        Some(total) => (ProgressBar::new(total), "{wide_bar} {human_pos}/{human_len} {msg}  {per_sec}  eta {eta}"),
-        None => (ProgressBar::no_length(), "{spinner} {human_pos} {msg}  {per_sec}  {elapsed}"),
+        Some(total) => (ProgressBar::new(total), "{wide_bar} {human_pos}/{human_len} {msg}  {rate}  eta {eta}"),
+        None => (ProgressBar::no_length(), "{spinner} {human_pos} {msg}  {rate}  {elapsed}"),
     };
     bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND));
     if let Ok(style) = ProgressStyle::with_template(form) {
-        bar.set_style(style);
+        bar.set_style(style.with_key("rate", |state: &ProgressState, text: &mut dyn Write| {
+            // A text that cannot be written is a terminal that is gone.
+            let _ = write!(text, "{}/s", HumanCount(state.per_sec().round() as u64));
+        }));
     }
     bar.with_message(what)
 }

@@ -6,6 +6,7 @@
 mod prices;
 mod problems;
 mod products;
+mod view_counts;
 mod views;
 
 use crate::error::ApiError;
@@ -34,6 +35,7 @@ const fn endpoint(method: &'static str, route: &'static str, statuses: &'static 
 #[rustfmt::skip]
 static ENDPOINTS: &[Endpoint] = &[
     endpoint("GET",  "/v1/products/{id}",       &[200, 304, 404],      || web::to(products::read)),
+    endpoint("GET",  "/v1/products/{id}/views", &[200, 404, 422],      || web::to(view_counts::read)),
     endpoint("POST", "/v1/products/{id}/views", &[202, 404, 415, 422], || web::to(views::one)),
     endpoint("PUT",  "/v1/products/{id}/price", &[200, 404, 415, 422], || web::to(prices::set)),
     endpoint("POST", "/v1/views",               &[202, 415, 422],      || web::to(views::many)),

@@ -12,7 +12,7 @@ use crate::state::State;
 use actix_web::http::header::{CACHE_CONTROL, CACHE_STATUS, ETAG, HeaderValue, LOCATION};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
-use catalog::{Record, Shown, Source};
+use catalog::{Record, Shown, Source, Views};
 use domain::{NewProduct, Product, ProductId, Sku};
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -39,16 +39,20 @@ pub(crate) async fn read(request: HttpRequest, state: Data<State>) -> Result<Htt
 }
 
 fn found(request: &HttpRequest, shown: &Shown, record: &Record) -> HttpResponse {
-    let tag = tag(record.version, shown.available, shown.views);
+    let tag = tag(record.version, shown.available, views(shown));
     let mut response = if conditions::none_match(request, &tag) {
         HttpResponse::NotModified().finish()
     } else {
         let mut body = Vec::with_capacity(record.json.len() + TAIL_ROOM);
-        extend(&mut body, &record.json, shown.available, shown.views);
+        extend(&mut body, &record.json, shown.available, views(shown));
         HttpResponse::Ok().content_type(super::JSON).body(body)
     };
     response.headers_mut().insert(ETAG, header(tag));
     response
+}
+
+fn views(shown: &Shown) -> Option<u64> {
+    shown.views.map(Views::total)
 }
 
 /// GET `/v1/products?ids=…` or `?skus=…`
@@ -118,7 +122,7 @@ fn several_found(shown: &[Shown], missing: &serde_json::Value) -> HttpResponse {
         if n > 0 {
             body.push(b',');
         }
-        extend(&mut body, &record.json, shown.available, shown.views);
+        extend(&mut body, &record.json, shown.available, views(shown));
     }
     write!(body, "],\"missing\":{missing}}}").expect("a Vec takes every write");
     let mut response = HttpResponse::Ok().content_type(super::JSON).body(body);

@@ -122,7 +122,7 @@ pub enum Marked {
 pub struct Read {
     pub entry: Entry,
     pub available: Option<i64>,
-    pub views: Option<view_queue::Shown>,
+    pub views: Option<view_queue::Queued>,
 }
 
 impl Redis {

@@ -177,11 +177,26 @@ impl Tickets {
     }
 }
 
-/// What the queue knows of a product's views.
+/// A product's views: those in MySQL without any unsettled batch, and those on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shown {
-    /// MySQL's total without any unsettled batch, if it is cached.
-    pub total: Option<u64>,
+pub struct Views {
+    pub persisted: u64,
+    pub pending: u64,
+}
+
+impl Views {
+    /// What is shown.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.persisted.saturating_add(self.pending)
+    }
+}
+
+/// What the queue alone knows of a product's views.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queued {
+    /// As in [`Views`], if it is cached.
+    pub persisted: Option<u64>,
     pub pending: u64,
 }
 
@@ -233,11 +248,11 @@ impl ShardShown {
 }
 
 impl ShownPlan {
-    pub(super) fn parse(&self, replies: &[Value]) -> Result<Vec<Option<Shown>>, Error> {
+    pub(super) fn parse(&self, replies: &[Value]) -> Result<Vec<Option<Queued>>, Error> {
         let mut shown = vec![None; self.products];
         for (places, reply) in self.shards.values().zip(replies) {
-            for (place, (total, pending, _)) in places.iter().zip(ShardShown::parse(reply)?.products) {
-                shown[*place] = Some(Shown { total, pending });
+            for (place, (persisted, pending, _)) in places.iter().zip(ShardShown::parse(reply)?.products) {
+                shown[*place] = Some(Queued { persisted, pending });
             }
         }
         Ok(shown)
@@ -245,7 +260,7 @@ impl ShownPlan {
 }
 
 /// First step for several products over the queue's own connection.
-pub(super) async fn shown_of(redis: &Redis, ids: &[ProductId]) -> Result<Vec<Option<Shown>>, Error> {
+pub(super) async fn shown_of(redis: &Redis, ids: &[ProductId]) -> Result<Vec<Option<Queued>>, Error> {
     let session = redis.queue.session()?;
     let mut pipeline = ::redis::pipe();
     let plan = add_shown(&mut pipeline, &redis.keys, &session, ids);
@@ -280,7 +295,7 @@ impl ShownFill {
     ///
     /// # Errors
     /// Redis is away, or came back meanwhile.
-    pub async fn store(self, redis: &Redis, totals: &crate::mysql::view_counts::Totals) -> Result<BTreeMap<ProductId, u64>, Error> {
+    pub async fn store(self, redis: &Redis, totals: &crate::mysql::view_counts::Totals) -> Result<BTreeMap<ProductId, Views>, Error> {
         let mut shown = BTreeMap::new();
         let mut pipeline = ::redis::pipe();
         let mut asked = Vec::new();
@@ -288,7 +303,8 @@ impl ShownFill {
             let Some(sv) = &state.sv else {
                 // Somebody else stored them all since we were told that one was missing.
                 let sums = ids.iter().zip(&state.products);
-                shown.extend(sums.filter_map(|(id, (total, pending, _))| total.map(|total| (*id, total + pending))));
+                let views = |total: Option<u64>, pending| total.map(|persisted| Views { persisted, pending });
+                shown.extend(sums.filter_map(|(id, (total, pending, _))| Some((*id, views(*total, *pending)?))));
                 continue;
             };
             let in_totals = state.sealed.is_some() && totals.last_batches.get(shard) == state.sealed.as_ref();
@@ -308,7 +324,7 @@ impl ShownFill {
         let replies: Vec<Vec<u64>> = self.session.pipeline(RedisOp::ShownStore, &pipeline).await?;
         for (ids, reply) in asked.into_iter().zip(replies) {
             // An empty reply: the shard moved.
-            shown.extend(ids.iter().zip(reply.chunks_exact(2)).map(|(id, pair)| (*id, pair[0] + pair[1])));
+            shown.extend(ids.iter().zip(reply.chunks_exact(2)).map(|(id, pair)| (*id, Views { persisted: pair[0], pending: pair[1] })));
         }
         Ok(shown)
     }
