@@ -53,12 +53,12 @@ pub struct PriceSet {
     pub changed: bool,
 }
 
-/// What an import did.
+/// What an import did, or would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Imported {
-    Created(ProductId),
-    Updated(ProductId),
-    Unchanged(ProductId),
+    Created,
+    Updated,
+    Unchanged,
 }
 
 /// One write under way: the stores, and when it began.
@@ -104,13 +104,14 @@ impl Catalog {
         Ok(row.product)
     }
 
-    /// Makes a product or brings its name and price up to date, by SKU. An import without a price leaves the price.
+    /// Makes a product or brings its name and price up to date, by SKU. An import without a price leaves the price; a dry run
+    /// changes nothing and says what would be done.
     ///
     /// # Errors
     /// `DuplicateSku` when the SKU belongs to a deleted product; otherwise as [`Self::set_price`].
-    pub async fn import(&self, product: NewProduct) -> Result<Imported, Error> {
+    pub async fn import(&self, product: NewProduct, dry_run: bool) -> Result<Imported, Error> {
         let (write, sku) = (self.write(), product.sku.clone());
-        let task = async move { retried!(write, write.import(&product)) };
+        let task = async move { retried!(write, write.import(&product, dry_run)) };
         let imported = self.inner.stores.mysql.detached(MysqlOp::Import, Kind::Unknown, WRITE_LIMIT, task).await?;
         imported.ok_or(Error::DuplicateSku(sku))
     }
@@ -148,23 +149,29 @@ impl Write {
         }
     }
 
-    async fn import(&self, product: &NewProduct) -> Result<Option<Imported>, StoreError> {
+    async fn import(&self, product: &NewProduct, dry_run: bool) -> Result<Option<Imported>, StoreError> {
         let mut tx = self.stores.mysql.begin().await?;
-        let Some(before) = products::lock_by_sku(&mut tx, &product.sku).await? else {
-            return match products::insert(&mut tx, product, Some("import"), None).await? {
-                Some(id) => self.land(tx, id).await.map(|_| Some(Imported::Created(id))),
-                // Another made it meanwhile: begin again.
-                None => Err(StoreError::new(Kind::Conflict, "the product was made by another at the same time")),
-            };
+        let before = products::lock_by_sku(&mut tx, &product.sku).await?;
+        let (imported, price_changed) = match &before {
+            None => (Imported::Created, false),
+            Some(row) if row.deleted => return tx.rollback().await.map(|()| None),
+            Some(ProductRow { product: old, .. }) => {
+                let price_changed = product.price.is_some() && product.price != old.price;
+                (if price_changed || old.name != product.name { Imported::Updated } else { Imported::Unchanged }, price_changed)
+            }
         };
-        let (id, old) = (before.product.id, &before.product);
-        let price_changed = product.price.is_some() && product.price != old.price;
-        if before.deleted || (old.name == product.name && !price_changed) {
-            tx.rollback().await?;
-            return Ok((!before.deleted).then_some(Imported::Unchanged(id)));
+        if dry_run || imported == Imported::Unchanged {
+            return tx.rollback().await.map(|()| Some(imported));
         }
-        products::set_imported(&mut tx, id, product, price_changed, None).await?;
-        self.land(tx, id).await.map(|_| Some(Imported::Updated(id)))
+        let id = match before {
+            Some(row) => {
+                products::set_imported(&mut tx, row.product.id, product, price_changed, None).await?;
+                row.product.id
+            }
+            // Another that made it meanwhile: begin again.
+            None => products::insert(&mut tx, product, Some("import"), None).await?.ok_or_else(made_meanwhile)?,
+        };
+        self.land(tx, id).await.map(|_| Some(imported))
     }
 
     /// Steps 2 to 5 for a row that `tx` has locked and changed.
@@ -198,6 +205,10 @@ impl Write {
         let marked = self.stores.redis.mark(&session, id, version).await.map_err(refused)?;
         Ok((session, marked))
     }
+}
+
+fn made_meanwhile() -> StoreError {
+    StoreError::new(Kind::Conflict, "the product was made by another at the same time")
 }
 
 async fn roll_back<T>(tx: Tx, error: StoreError) -> Result<T, StoreError> {

@@ -60,10 +60,7 @@ async fn run() -> Result<Exit, Failure> {
         Command::Product(ProductVerb::Import(args)) => {
             let wanted = Wanted::read(&args)?;
             let stores = Stores::connect(&connection).await?;
-            match args.dry_run {
-                true => import::run(wanted, true, &output, |product| stores.would_import(product)).await,
-                false => import::run(wanted, false, &output, |product| stores.import(product)).await,
-            }
+            import::run(wanted, args.dry_run, &output, |product| stores.import(product, args.dry_run)).await
         }
         Command::Replay(args) => {
             let urls = if args.api.is_empty() { vec![connection.url.clone()] } else { args.api.clone() };

@@ -66,10 +66,10 @@ impl Stores {
     }
 
     /// Writes one product by the full protocol of `catalog`; again while a store is away, as an equal product changes nothing.
-    pub(crate) async fn import(&self, product: NewProduct) -> Result<Written, Failure> {
+    pub(crate) async fn import(&self, product: NewProduct, dry_run: bool) -> Result<Written, Failure> {
         let mut wait = FIRST_WAIT;
         for _ in 1..WRITE_TRIES {
-            match self.catalog.import(product.clone()).await {
+            match self.catalog.import(product.clone(), dry_run).await {
                 Err(catalog::Error::Unavailable(_) | catalog::Error::Unknown(_)) => {
                     tokio::time::sleep(wait).await;
                     wait = (2 * wait).min(LONGEST_WAIT);
@@ -77,17 +77,7 @@ impl Stores {
                 result => return written(&product, result),
             }
         }
-        written(&product, self.catalog.import(product.clone()).await)
-    }
-
-    /// What [`Self::import`] would do.
-    pub(crate) async fn would_import(&self, product: NewProduct) -> Result<Written, Failure> {
-        let Some(id) = self.id_of(&product.sku).await? else {
-            return Ok(Written::Created);
-        };
-        let rows = products::find(&self.mysql, &[id]).await?;
-        let same = |row: &ProductRow| row.product.name == product.name && (product.price.is_none() || row.product.price == product.price);
-        Ok(if rows.iter().any(same) { Written::Unchanged } else { Written::Updated })
+        written(&product, self.catalog.import(product.clone(), dry_run).await)
     }
 
     pub(crate) async fn id_of(&self, sku: &Sku) -> Result<Option<ProductId>, Failure> {
@@ -175,9 +165,9 @@ fn usage(message: String) -> Failure {
 
 fn written(product: &NewProduct, result: Result<Imported, catalog::Error>) -> Result<Written, Failure> {
     match result {
-        Ok(Imported::Created(_)) => Ok(Written::Created),
-        Ok(Imported::Updated(_)) => Ok(Written::Updated),
-        Ok(Imported::Unchanged(_)) => Ok(Written::Unchanged),
+        Ok(Imported::Created) => Ok(Written::Created),
+        Ok(Imported::Updated) => Ok(Written::Updated),
+        Ok(Imported::Unchanged) => Ok(Written::Unchanged),
         Err(catalog::Error::DuplicateSku(_)) => Ok(Written::Refused("the SKU belongs to a deleted product".to_owned())),
         Err(catalog::Error::NotFound) => Ok(Written::Refused("the product was deleted meanwhile".to_owned())),
         Err(catalog::Error::Internal(error)) if error.kind() == Kind::Corrupt => Ok(Written::Refused(error.to_string())),

@@ -189,6 +189,8 @@ impl Node {
             Link::Away { why } | Link::Refused { why } => why,
             Link::Up(_) => "reconnecting".to_owned(),
         };
+        // The reason of a failed command names Redis already.
+        let why = why.strip_prefix("Redis: ").unwrap_or(&why);
         Err(Error::new(Kind::Unavailable, format!("Redis: {why}")))
     }
 
