@@ -8,4 +8,4 @@ FROM JSON_TABLE(?, '$[*]' COLUMNS (
     views      BIGINT UNSIGNED PATH '$[2]'
 )) AS d
 ORDER BY d.product_id, d.hour
-ON DUPLICATE KEY UPDATE views = view_hours.views + VALUES(views)
+ON DUPLICATE KEY UPDATE views = view_hours.views + d.views

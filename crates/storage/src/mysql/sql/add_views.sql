@@ -7,4 +7,4 @@ FROM JSON_TABLE(?, '$[*]' COLUMNS (
     views      BIGINT UNSIGNED PATH '$[1]'
 )) AS d
 ORDER BY d.product_id
-ON DUPLICATE KEY UPDATE views = product_views.views + VALUES(views)
+ON DUPLICATE KEY UPDATE views = product_views.views + d.views

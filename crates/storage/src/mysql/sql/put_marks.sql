@@ -9,4 +9,4 @@ FROM JSON_TABLE(?, '$[*]' COLUMNS (
     arrived  BIGINT UNSIGNED PATH '$[3]'
 )) AS d
 ORDER BY d.writer
-ON DUPLICATE KEY UPDATE seq = VALUES(seq), accepted = VALUES(accepted), arrived = VALUES(arrived), used_at = CURRENT_TIMESTAMP(6)
+ON DUPLICATE KEY UPDATE seq = d.seq, accepted = d.accepted, arrived = d.arrived, used_at = CURRENT_TIMESTAMP(6)
