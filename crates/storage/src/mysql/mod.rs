@@ -262,13 +262,16 @@ fn of_driver(error: &mysql_async::Error) -> Error {
     }
 }
 
-/// Only SQLSTATE classes 22, 23 and 45 speak of the data; a full table or a read-only server heals.
+/// SQLSTATE classes 22, 23 and 45 speak of the data; a full table or a read-only server heals.
 fn of_server(code: u16, state: &str) -> Kind {
-    /// Too many connections, shutting down, read-only, disk or table full, query killed, aborted.
-    const AWAY: [u16; 14] = [1040, 1053, 1290, 1792, 1836, 1021, 1114, 1317, 1927, 1203, 1226, 3024, 1969, 1047];
+    /// Too many connections, shutting down, offline, read-only, disk or table full, query killed, aborted.
+    const AWAY: [u16; 15] = [1040, 1053, 3032, 1290, 1792, 1836, 1021, 1114, 1317, 1927, 1203, 1226, 3024, 1969, 1047];
+    /// A violated CHECK and a value that is none of the column's type: MySQL has them under HY000, MariaDB under 23 and 22.
+    const REFUSED: [u16; 2] = [3819, 1366];
     match code {
         LOCK_WAIT_TIMEOUT | DEADLOCK | LOCK_NOWAIT => Kind::Conflict,
         code if AWAY.contains(&code) => Kind::Unavailable,
+        code if REFUSED.contains(&code) => Kind::Corrupt,
         _ if state.starts_with("22") || state.starts_with("23") || state.starts_with("45") => Kind::Corrupt,
         _ if state.starts_with("08") => Kind::Unavailable,
         _ => Kind::Bug,
@@ -294,4 +297,34 @@ pub(crate) fn number_list(numbers: impl IntoIterator<Item = u64>) -> String {
         list.push_str(&number.to_string());
     }
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_servers_errors_are_of_the_same_kinds() {
+        for (mariadb, mysql, kind) in [
+            // A violated CHECK, text that is no number, a number out of range, a duplicate key.
+            ((4025, "23000"), (3819, "HY000"), Kind::Corrupt),
+            ((1366, "22007"), (1366, "HY000"), Kind::Corrupt),
+            ((1264, "22003"), (1264, "22003"), Kind::Corrupt),
+            ((1062, "23000"), (1062, "23000"), Kind::Corrupt),
+            // NOWAIT, deadlock.
+            ((1205, "HY000"), (3572, "HY000"), Kind::Conflict),
+            ((1213, "40001"), (1213, "40001"), Kind::Conflict),
+            // A statement's time limit, read-only, offline (MySQL only).
+            ((1969, "70100"), (3024, "HY000"), Kind::Unavailable),
+            ((1290, "HY000"), (1290, "HY000"), Kind::Unavailable),
+            ((1040, "08004"), (3032, "HY000"), Kind::Unavailable),
+            // A missing privilege, an unknown column.
+            ((1142, "42000"), (1142, "42000"), Kind::Bug),
+            ((1054, "42S22"), (1054, "42S22"), Kind::Bug),
+        ] {
+            for (code, state) in [mariadb, mysql] {
+                assert_eq!(of_server(code, state), kind, "{code} {state}");
+            }
+        }
+    }
 }
