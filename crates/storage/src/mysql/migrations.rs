@@ -3,8 +3,9 @@
 use super::{Deployment, Flavor, MySql, take};
 use crate::{Error, Kind};
 use domain::Shards;
-use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
+use std::collections::HashMap;
 use std::time::Duration;
 use telemetry::metrics::MysqlOp;
 
@@ -106,18 +107,17 @@ async fn applied(mysql: &MySql) -> Result<Vec<(i64, String)>, Error> {
     }
 }
 
-const SERVER_FACTS: &str = "SELECT VERSION() AS version, @@global.binlog_format AS binlog_format, @@global.log_bin AS log_bin, \
-     @@global.sync_binlog AS sync_binlog, @@global.innodb_flush_log_at_trx_commit AS flush_at_commit";
+/// Not `SELECT @@…`, which fails where a variable is gone: MySQL means to remove `binlog_format`, leaving only ROW.
+const SERVER_FACTS: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN \
+     ('version', 'binlog_format', 'log_bin', 'sync_binlog', 'innodb_flush_log_at_trx_commit')";
 
 /// What a crash of the database's host may take of what was committed and, perhaps, cached.
-fn durability(facts: &mut mysql_async::Row) -> Result<String, Error> {
-    let flush: i64 = take(facts, "flush_at_commit")?;
-    let (binlog, sync): (i64, i64) = (take(facts, "log_bin")?, take(facts, "sync_binlog")?);
-    Ok(match (flush, binlog, sync) {
-        (1, 0, _) | (1, _, 1) => "a commit is on disk before it is visible".to_owned(),
-        (1, ..) => format!("sync_binlog={sync}: a crash of its host may lose commits that were seen; set it to 1"),
+fn durability(flush: &str, binlog: &str, sync: &str) -> String {
+    match (flush, binlog, sync) {
+        ("1", "OFF", _) | ("1", _, "1") => "a commit is on disk before it is visible".to_owned(),
+        ("1", ..) => format!("sync_binlog={sync}: a crash of its host may lose commits that were seen; set it to 1"),
         _ => format!("innodb_flush_log_at_trx_commit={flush}: a crash may lose commits that were seen; set it to 1"),
-    })
+    }
 }
 
 /// Reaches the database for the first time: checks that it can keep the promises, and learns what it is.
@@ -125,12 +125,13 @@ fn durability(facts: &mut mysql_async::Row) -> Result<String, Error> {
 /// # Errors
 /// [`Refusal::Store`] of kind `Unavailable` passes with time; everything else needs a person.
 pub async fn reach(mysql: &MySql) -> Result<Deployment, Refusal> {
-    let mut facts = mysql.rows(MysqlOp::Connect, SERVER_FACTS, ()).await?;
-    let mut facts = facts.pop().ok_or_else(|| Error::new(Kind::Bug, "SELECT VERSION() returned nothing"))?;
-    let server_version: String = take(&mut facts, "version")?;
+    let facts = mysql.rows(MysqlOp::Connect, SERVER_FACTS, ()).await?;
+    let pair = |mut row: Row| Ok((take(&mut row, "Variable_name")?, take(&mut row, "Value")?));
+    let facts: HashMap<String, String> = facts.into_iter().map(pair).collect::<Result<_, Error>>()?;
+    let fact = |name: &str| facts.get(name).map_or("", String::as_str);
+    let server_version = fact("version").to_owned();
     let flavor = supported(&server_version).map_err(Refusal::Settings)?;
-    let binlog_format: String = take(&mut facts, "binlog_format")?;
-    if binlog_format.eq_ignore_ascii_case("STATEMENT") {
+    if fact("binlog_format").eq_ignore_ascii_case("STATEMENT") {
         let cure = "set binlog_format=ROW: READ COMMITTED sessions cannot write under it";
         return Err(Refusal::Settings(format!("MySQL runs with binlog_format=STATEMENT; {cure}")));
     }
@@ -142,7 +143,7 @@ pub async fn reach(mysql: &MySql) -> Result<Deployment, Refusal> {
     let mut row = row.pop().ok_or_else(|| Refusal::Settings("the database has no deployment id; run `inventoryctl migrate`".to_owned()))?;
     let shards = u16::try_from(take::<u64>(&mut row, "shards")?).ok().and_then(Shards::new);
     let shards = shards.ok_or_else(|| Refusal::Settings("view_shards has no rows; run `inventoryctl migrate`".to_owned()))?;
-    let durability = durability(&mut facts)?;
+    let durability = durability(fact("innodb_flush_log_at_trx_commit"), fact("log_bin"), fact("sync_binlog"));
     let deployment = Deployment { flavor, server_version, durability, id: take(&mut row, "id")?, shards };
     mysql.set_deployment(deployment.clone());
     Ok(deployment)
