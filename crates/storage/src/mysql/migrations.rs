@@ -56,7 +56,9 @@ async fn migrate_locked(mysql: &MySql, shards: Shards) -> Result<Vec<String>, Er
     // The holder of a named lock must outlive the server's patience with idle connections.
     lock.query_drop("SET SESSION wait_timeout = 28800").await.map_err(driver)?;
     let name = format!("{}:migrate", mysql.database());
-    let got: Option<u8> = lock.exec_first("SELECT GET_LOCK(?, ?)", (&name, LOCK_WAIT_SECONDS)).await.map_err(driver)?.flatten();
+    // Hashed: MySQL allows 64 characters, and a database's name alone may have them.
+    let got = lock.exec_first("SELECT GET_LOCK(SHA2(?, 224), ?)", (&name, LOCK_WAIT_SECONDS)).await.map_err(driver)?;
+    let got: Option<u8> = got.flatten();
     if got != Some(1) {
         return Err(Error::new(Kind::Conflict, "another process is migrating; wait for it and run `inventoryctl migrate status`"));
     }
