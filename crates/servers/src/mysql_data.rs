@@ -30,12 +30,13 @@ impl Flavour {
 }
 
 /// Arguments for a server of a test or a try-out rather than a machine of its own: the redo log
-/// alone would otherwise take 100 MB on disk for each. `loose`: MySQL 9 knows another name for it.
+/// alone would otherwise take 100 MB on disk for each. `loose`: MySQL has another name for it since 8.0.30.
 pub(crate) fn small(flavour: Flavour) -> Vec<&'static str> {
-    let mut arguments = vec!["--loose-innodb-log-file-size=8M", "--innodb-buffer-pool-size=64M", "--performance-schema=OFF"];
-    if flavour == Flavour::Mysql {
+    let mut arguments = vec!["--innodb-buffer-pool-size=64M", "--performance-schema=OFF"];
+    match flavour {
+        Flavour::Mariadb => arguments.push("--innodb-log-file-size=8M"),
         // A second port, and a directory under /var that need not exist.
-        arguments.extend(["--loose-mysqlx=OFF", "--secure-file-priv=NULL"]);
+        Flavour::Mysql => arguments.extend(["--loose-innodb-redo-log-capacity=8M", "--loose-mysqlx=OFF", "--secure-file-priv=NULL"]),
     }
     arguments
 }

@@ -74,7 +74,9 @@ impl Stack {
             dir: up.join("mysql"),
             databases: vec![DATABASE.to_owned()],
             // Room for a month of prices without waiting for the disk at every turn.
-            extra: ["--innodb-buffer-pool-size=256M", "--loose-innodb-log-file-size=64M"].map(String::from).to_vec(),
+            extra: ["--innodb-buffer-pool-size=256M", "--loose-innodb-log-file-size=64M", "--loose-innodb-redo-log-capacity=64M"]
+                .map(String::from)
+                .to_vec(),
             ..Default::default()
         };
         let (redis, mysql) = thread::scope(|scope| {
