@@ -174,22 +174,24 @@ pub struct Tally {
     pub hours: BTreeMap<(u64, u64), u64>,
     pub marks: BTreeMap<Writer, Mark>,
     pub set_aside: Vec<SetAside>,
-    /// Records above their watermark, and text.
+    /// Records above their watermark, and text that was not kept before.
     pub counted_records: usize,
-    /// Records at or below their watermark: already in MySQL.
+    /// Records at or below their watermark, and text that was kept before: already in MySQL.
     pub dropped_records: usize,
     /// Time of the oldest counted record, milliseconds since 1970 UTC.
     pub oldest_at_ms: Option<u64>,
 }
 
 impl Tally {
-    /// Adds up the records that stand above the watermarks, in the order of the queue.
+    /// Adds up the records that stand above the watermarks, in the order of the queue, and sets text aside unless its
+    /// place in the batch is among those `kept` before.
     #[must_use]
-    pub fn new(records: &[Parsed], marks: &HashMap<Writer, Mark>) -> Self {
+    pub fn new(records: &[Parsed], marks: &HashMap<Writer, Mark>, kept: &BTreeSet<usize>) -> Self {
         let mut tally = Self::default();
         for record in records {
             match record {
                 Ok(record) => tally.add(record, marks),
+                Err(text) if kept.contains(&text.position) => tally.dropped_records += 1,
                 Err(text) => {
                     tally.counted_records += 1;
                     tally.set_aside.push(SetAside::Text(text.clone()));
@@ -294,7 +296,7 @@ mod tests {
     fn a_record_at_or_below_its_watermark_adds_nothing() {
         let marks = HashMap::from([(writer(1), Mark { seq: 2, accepted: 2, arrived: 2 })]);
         let records = parse_records(vec![text(&record(1, 2, &[(7, 1)])), text(&record(1, 3, &[(7, 4)])), text(&record(1, 3, &[(7, 4)]))]);
-        let tally = Tally::new(&records, &marks);
+        let tally = Tally::new(&records, &marks, &BTreeSet::new());
         assert_eq!(tally.products(), BTreeMap::from([(7, 4)]));
         assert_eq!((tally.counted_records, tally.dropped_records), (1, 2));
         assert_eq!(tally.marks[&writer(1)], Mark { seq: 3, accepted: 3, arrived: 6 });
@@ -308,12 +310,14 @@ mod tests {
             text(&record(1, 1, &[(7, 0), (8, 3), (0, 2), (9, MAX_VIEWS_PER_PAIR + 1)])),
             b"1 \xff".to_vec(),
         ]);
-        let mut tally = Tally::new(&records, &HashMap::new());
+        let mut tally = Tally::new(&records, &HashMap::new(), &BTreeSet::new());
         tally.set_aside_unknown(&BTreeSet::new());
         assert_eq!(tally.set_aside.len(), 6);
         assert_eq!(tally.persisted(), 0);
         assert_eq!(tally.dead(), 3 + 2 + MAX_VIEWS_PER_PAIR + 1);
         assert!(matches!(&tally.set_aside[0], SetAside::Text(NoRecord { position: 0, .. })));
+        let again = Tally::new(&records, &tally.marks.into_iter().collect(), &BTreeSet::from([0, 2]));
+        assert_eq!((again.counted_records, again.dropped_records, again.set_aside.len()), (0, 3, 0));
     }
 
     #[test]
@@ -363,7 +367,7 @@ mod tests {
             for pair in cuts.windows(2) {
                 // A batch may be offered again together with records that were applied before it.
                 let from = pair[0].saturating_sub(repeat);
-                let tally = Tally::new(&records[from..pair[1]], &marks);
+                let tally = Tally::new(&records[from..pair[1]], &marks, &BTreeSet::new());
                 marks.extend(tally.marks.clone());
                 for (id, views) in tally.products() {
                     *sums.entry(id).or_default() += views;

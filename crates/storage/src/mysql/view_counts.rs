@@ -26,7 +26,8 @@ pub async fn apply(mysql: &MySql, shard: u16, batch: &str, records: Vec<Parsed>)
     let mut tx = mysql.begin().await?;
     tx.rows("SELECT shard FROM view_shards WHERE shard = ? FOR UPDATE", (shard,)).await?;
     let marks = marks(&mut tx, shard, &records).await?;
-    let mut tally = Tally::new(&records, &marks);
+    let kept = kept_text(&mut tx, batch, &records).await?;
+    let mut tally = Tally::new(&records, &marks, &kept);
     if tally.counted_records == 0 {
         // Nothing counted: `last_batch` must go on naming the batch that did.
         tx.rollback().await?;
@@ -49,6 +50,16 @@ async fn marks(tx: &mut Tx, shard: u16, records: &[Parsed]) -> Result<HashMap<Wr
     let sql = format!("SELECT writer, seq, accepted, arrived FROM view_marks WHERE shard = {shard} AND writer IN ({})", list.join(","));
     let pair = |mut row: Row| Ok((parse_writer(&take::<String>(&mut row, "writer")?)?, mark(&mut row)?));
     tx.rows(&sql, ()).await?.into_iter().map(pair).collect()
+}
+
+/// Places in the batch of text that is a dead letter already: what the watermarks are for records.
+async fn kept_text(tx: &mut Tx, batch: &str, records: &[Parsed]) -> Result<BTreeSet<usize>, Error> {
+    if records.iter().all(Result::is_ok) {
+        return Ok(BTreeSet::new());
+    }
+    let sql = "SELECT position FROM dead_letters WHERE batch = ? AND position IS NOT NULL";
+    let rows = tx.rows(sql, (batch,)).await?;
+    rows.into_iter().map(|mut row| take(&mut row, "position")).collect()
 }
 
 fn parse_writer(text: &str) -> Result<Writer, Error> {

@@ -1,4 +1,4 @@
--- Keeps what could not be counted. Text is keyed by its place in its batch: a repeat adds no second row.
+-- Keeps what could not be counted. Text that was kept before must not be among it.
 -- ?: shard, batch, [[position, product id, hours since 1970 UTC, views, reason, detail, payload as hex], …]
 INSERT INTO dead_letters (shard, batch, position, product_id, hour, views, reason, detail, payload)
 SELECT ?, ?, d.position, d.product_id, TIMESTAMPADD(HOUR, d.hour, '1970-01-01 00:00:00'), d.views, d.reason, d.detail, UNHEX(d.payload)
@@ -11,4 +11,3 @@ FROM JSON_TABLE(?, '$[*]' COLUMNS (
     detail     VARCHAR(255) PATH '$[5]',
     payload    MEDIUMTEXT PATH '$[6]'
 )) AS d
-ON DUPLICATE KEY UPDATE position = dead_letters.position
