@@ -87,7 +87,8 @@ pub struct Claim<'a> {
 pub async fn claim(session: &Session, keys: &Keys, shard: u16, claim: &Claim<'_>) -> Result<Claimed, Error> {
     let queue = keys.queue(shard);
     let mut call = SCRIPTS.claim.prepare_invoke();
-    let names = [&queue.open, &queue.batch, &queue.batch_id, &queue.sums, &queue.sv, &queue.ready, &queue.waiting, &queue.claimant];
+    let names =
+        [&queue.open, &queue.batch, &queue.batch_id, &queue.sums, &queue.sv, &queue.ready, &queue.waiting, &queue.claimant, &queue.entries];
     for key in names {
         call.key(key);
     }

@@ -20,7 +20,8 @@ for i = 1, #counted, 2 do
   if id == '#' then
     redis.call('DECRBY', entries, n)
   elseif id ~= '=' then
-    if redis.call('HINCRBY', pend, id, '-' .. n) <= 0 then redis.call('HDEL', pend, id) end
+    -- Redis does not read '-0' as a number.
+    if redis.call('HINCRBY', pend, id, string.format('%.0f', 0 - n)) <= 0 then redis.call('HDEL', pend, id) end
     local total = ARGV[3] .. id
     if ARGV[2] ~= '1' then
       redis.call('DEL', total)
