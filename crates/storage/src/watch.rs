@@ -20,6 +20,7 @@ const REDIS_AT_START: Duration = Duration::from_secs(2);
 
 /// Reaches both stores. MySQL is waited for without end, because the number of shards and the deployment id
 /// come from it; Redis may come later. `None` when the process is asked to stop meanwhile.
+/// That they are up is reported by [`watch`]: readiness must not come before the process can serve.
 ///
 /// # Errors
 /// What waiting does not mend, such as a wrong setting, an old schema or a prefix of another deployment.
@@ -47,7 +48,6 @@ pub async fn reach(
         }
     };
     tracing::info!(server = deployment.server_version, shards = deployment.shards.count(), id = deployment.id, "mysql is up");
-    health.mysql(State::Up);
     health.fact("mysql", format!("{}; {}", deployment.server_version, deployment.durability));
     let ttl = format_duration(args.cache_ttl);
     health.fact("plain SQL by others", format!("shown within the cache's TTL ({ttl}): nothing follows the binlog yet"));
@@ -57,7 +57,6 @@ pub async fn reach(
             return Err(why);
         }
     }
-    health.redis(redis_state(&redis));
     Ok(Some((mysql, redis)))
 }
 
