@@ -4,12 +4,16 @@
 //! One MariaDB serves a whole test run; a test that hurts MySQL starts its own. Everything dies with the test
 //! process. Nothing here sleeps: tests wait for a condition, with a deadline.
 
+mod command;
 mod program;
 mod proxy;
+mod reply;
 mod shop;
 
+pub use command::Outcome;
 pub use program::{Program, metric_in};
 pub use proxy::Proxy;
+pub use reply::{Reply, pointers};
 pub use shop::{Shop, ShopOptions};
 
 use std::time::{Duration, Instant};

@@ -17,7 +17,7 @@ pub struct Program {
     /// Base address of the ops listener.
     pub ops: String,
     process: Process,
-    client: reqwest::Client,
+    pub(crate) client: reqwest::Client,
 }
 
 /// The programs are built beside the tests.
