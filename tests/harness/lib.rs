@@ -5,12 +5,14 @@
 //! process. Nothing here sleeps: tests wait for a condition, with a deadline.
 
 mod command;
+mod products;
 mod program;
 mod proxy;
 mod reply;
 mod shop;
 
 pub use command::Outcome;
+pub use products::Seen;
 pub use program::{Program, metric_in};
 pub use proxy::Proxy;
 pub use reply::{Reply, pointers};

@@ -75,6 +75,12 @@ impl Program {
         self.process.signal(name).expect("the process can be signalled");
     }
 
+    /// Waits until it ends by itself; returns its exit code and all that it wrote.
+    pub async fn ended(&mut self) -> (Option<i32>, String) {
+        let status = eventually(&format!("{} ends", self.name), SOON, async || self.process.exited()).await;
+        (status.code(), self.log())
+    }
+
     pub fn exited(&mut self) -> Option<std::process::ExitStatus> {
         self.process.exited()
     }

@@ -1,20 +1,36 @@
-//! A TCP proxy between a program and a server that can lose what passes through it: hold replies or requests, cut
-//! connections, refuse new ones.
+//! A TCP proxy between a program and a server that can lose what passes through it: hold replies or requests, stop
+//! one request that a test names by its bytes, cut connections, refuse new ones.
 
+use crate::SOON;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+/// `COMMIT` as MySQL's clients send it.
+const COMMIT: &[u8] = b"\x03COMMIT";
+
 /// What the proxy does with each direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Rules {
     hold_requests: bool,
     hold_replies: bool,
     refuse: bool,
     /// Connections made before the latest cut are closed.
     cuts: u64,
+    trap: Option<Trap>,
+    /// A trap has caught its request, which waits, or whose reply does.
+    caught: bool,
+}
+
+/// Catches the next request with these bytes, and with it the rest of its connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Trap {
+    bytes: Vec<u8>,
+    /// The request passes and its reply is caught.
+    reply: bool,
 }
 
 /// A proxy on a port of its own.
@@ -36,7 +52,7 @@ impl Proxy {
                 if shared.borrow().refuse {
                     continue;
                 }
-                tokio::spawn(forward(client, port, shared.subscribe()));
+                tokio::spawn(forward(client, port, shared.clone()));
             }
         });
         Self { address, rules }
@@ -57,9 +73,44 @@ impl Proxy {
         self.rules.send_modify(|rules| rules.hold_replies = true);
     }
 
+    /// The next request that contains `bytes` waits, and whatever follows it on its connection.
+    pub fn hold_request_with(&self, bytes: &str) {
+        self.trap(bytes.as_bytes(), false);
+    }
+
+    /// The next request that contains `bytes` passes, and its reply waits with whatever follows it on its connection.
+    pub fn hold_reply_to(&self, bytes: &str) {
+        self.trap(bytes.as_bytes(), true);
+    }
+
+    /// The next COMMIT waits.
+    pub fn hold_commit(&self) {
+        self.trap(COMMIT, false);
+    }
+
+    /// The next COMMIT passes and its reply waits.
+    pub fn hold_reply_to_commit(&self) {
+        self.trap(COMMIT, true);
+    }
+
+    fn trap(&self, bytes: &[u8], reply: bool) {
+        let bytes = bytes.to_vec();
+        self.rules.send_modify(|rules| (rules.trap, rules.caught) = (Some(Trap { bytes, reply }), false));
+    }
+
+    /// Waits until the request that was named has come.
+    pub async fn caught(&self) {
+        let mut rules = self.rules.subscribe();
+        let caught = rules.wait_for(|rules| rules.caught);
+        let caught = tokio::time::timeout(SOON, caught).await.expect("the request comes in time");
+        caught.expect("the proxy lives");
+    }
+
     /// Everything that waits passes.
     pub fn release(&self) {
-        self.rules.send_modify(|rules| (rules.hold_requests, rules.hold_replies) = (false, false));
+        self.rules.send_modify(|rules| {
+            (rules.hold_requests, rules.hold_replies, rules.trap, rules.caught) = (false, false, None, false);
+        });
     }
 
     /// Closes all connections; what was held is lost.
@@ -77,31 +128,59 @@ impl Proxy {
     }
 }
 
-async fn forward(client: TcpStream, port: u16, mut rules: watch::Receiver<Rules>) {
+async fn forward(client: TcpStream, port: u16, rules: Arc<watch::Sender<Rules>>) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else {
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let cuts = rules.borrow().cuts;
+    let mut cut = rules.subscribe();
+    let cuts = cut.borrow().cuts;
     let ((client_read, client_write), (server_read, server_write)) = (client.into_split(), server.into_split());
-    let requests = copy(client_read, server_write, rules.clone(), |rules| rules.hold_requests);
-    let replies = copy(server_read, client_write, rules.clone(), |rules| rules.hold_replies);
+    let caught = AtomicBool::new(false);
     tokio::select! {
-        () = requests => {}
-        () = replies => {}
-        _ = rules.wait_for(|rules| rules.cuts > cuts) => {}
+        // First, so that what was held is lost even if it is released in the same moment.
+        biased;
+        _ = cut.wait_for(|rules| rules.cuts > cuts) => {}
+        () = requests(client_read, server_write, &rules, &caught) => {}
+        () = replies(server_read, client_write, &rules, &caught) => {}
     }
 }
 
-async fn copy(
+async fn requests(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
-    mut rules: watch::Receiver<Rules>,
-    held: impl Fn(&Rules) -> bool,
+    rules: &watch::Sender<Rules>,
+    caught: &AtomicBool,
 ) {
-    let mut buffer = vec![0; 64 * 1024];
+    let (mut buffer, mut watched) = (vec![0; 64 * 1024], rules.subscribe());
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        if rules.wait_for(|rules| !held(rules)).await.is_err() || to.write_all(&buffer[..length]).await.is_err() {
+        let sent = &buffer[..length];
+        let mut held = false;
+        rules.send_if_modified(|rules| {
+            let springs = |trap: &mut Trap| sent.windows(trap.bytes.len()).any(|window| window == trap.bytes);
+            let Some(trap) = rules.trap.take_if(springs) else { return false };
+            caught.store(trap.reply, Ordering::SeqCst);
+            held = !trap.reply;
+            rules.caught = true;
+            true
+        });
+        let may_pass = |rules: &Rules| !(rules.hold_requests || held && rules.caught);
+        if watched.wait_for(may_pass).await.is_err() || to.write_all(sent).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn replies(
+    mut from: impl AsyncReadExt + Unpin,
+    mut to: impl AsyncWriteExt + Unpin,
+    rules: &watch::Sender<Rules>,
+    caught: &AtomicBool,
+) {
+    let (mut buffer, mut watched) = (vec![0; 64 * 1024], rules.subscribe());
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        let may_pass = |rules: &Rules| !(rules.hold_replies || caught.load(Ordering::SeqCst) && rules.caught);
+        if watched.wait_for(may_pass).await.is_err() || to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
     }
