@@ -1,3 +1,11 @@
 //! Everything that is tested against real servers, as one binary.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics names its line; what helps its reader says more")]
+
+mod faults {
+    mod prices;
+    mod prices_under_load;
+    mod register;
+    mod stampede;
+}
 mod smoke;
