@@ -10,3 +10,4 @@ mod faults {
     mod stampede;
 }
 mod smoke;
+mod startup;
