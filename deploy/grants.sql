@@ -10,7 +10,7 @@
 -- and again after each release that adds a table.
 
 -- Migration: makes and changes tables, writes the deployment id and the shards.
-GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, DROP, REFERENCES ON inventory.* TO inventory_migrate;
+GRANT SELECT, INSERT, CREATE, ALTER, INDEX, DROP ON inventory.* TO inventory_migrate;
 
 -- API: reads everything, writes products and prices. UPDATE on products is also what the locking
 -- read of a cache fill needs.

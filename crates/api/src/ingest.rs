@@ -20,7 +20,9 @@ use storage::status::Depth;
 use storage::watch::now_ms;
 use storage::{Error, Kind, Redis};
 use telemetry::metrics::{IngestMetrics, ViewOutcome};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 /// Requests answered by one push. With at most 1,000 views a request no product passes a million views in a record.
@@ -37,7 +39,7 @@ const RESEND_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) enum Refused {
     /// The product is known not to exist.
     NotFound,
-    /// The queue is at its capacity, or Redis is full.
+    /// The queue is at its capacity, Redis is full, or too many requests wait for their push.
     OverCapacity,
     /// Redis is away. The view was not stored.
     Unavailable,
@@ -75,22 +77,23 @@ struct Waiting {
 }
 
 impl Ingest {
-    /// Starts one task a shard on the runtime that it is called on.
-    #[must_use]
-    pub(crate) fn start(catalog: Catalog, redis: &Redis, settings: Settings, metrics: Arc<IngestMetrics>) -> Self {
+    /// Starts one task a shard on the runtime that it is called on. The tasks end with the last clone of the ingest; one
+    /// that ends before has panicked.
+    pub(crate) fn start(catalog: Catalog, redis: &Redis, settings: Settings, metrics: Arc<IngestMetrics>) -> (Self, JoinSet<()>) {
         let shards = redis.keys.shards();
         let entries: Arc<[AtomicU64]> = shards.all().map(|_| AtomicU64::new(0)).collect();
         let writer = Writer::new(Uuid::new_v4());
         metrics.waiting_limit.set_count(u64::from(shards.count()) * MOST_WAITING as u64);
+        let mut tasks = JoinSet::new();
         let lane = |shard| {
             let (sender, waiting) = mpsc::channel(MOST_WAITING);
             let (redis, entries, metrics) = (redis.clone(), entries.clone(), metrics.clone());
             let lane = Lane { redis, shard, writer, seq: 0, accepted: 0, entries, settings, metrics };
-            tokio::spawn(lane.run(waiting));
+            tasks.spawn(lane.run(waiting));
             sender
         };
         let lanes = shards.all().map(lane).collect();
-        Self { catalog, lanes, entries, shards, capacity: settings.capacity, metrics }
+        (Self { catalog, lanes, entries, shards, capacity: settings.capacity, metrics }, tasks)
     }
 
     /// Takes `views` (1 to 1,000) of a product in; returns when they are in Redis.
@@ -120,7 +123,11 @@ impl Ingest {
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { product: id.get(), views, answer };
         let lane = &self.lanes[usize::from(self.shards.of(id))];
-        lane.try_send(waiting).map_err(|_| Refused::Unavailable)?;
+        lane.try_send(waiting).map_err(|error| match error {
+            TrySendError::Full(_) => Refused::OverCapacity,
+            TrySendError::Closed(_) => Refused::Unavailable,
+        })?;
+        self.metrics.waiting_requests.add(1);
         answered.await.unwrap_or(Err(Refused::Unknown))
     }
 
@@ -150,7 +157,6 @@ impl Lane {
     async fn run(mut self, mut lane: mpsc::Receiver<Waiting>) {
         let mut requests = Vec::with_capacity(MOST_REQUESTS);
         while lane.recv_many(&mut requests, MOST_REQUESTS).await > 0 {
-            self.metrics.waiting_requests.add(requests.len() as i64);
             let result = self.push(&requests).await;
             self.metrics.waiting_requests.add(-(requests.len() as i64));
             for request in requests.drain(..) {
@@ -194,6 +200,7 @@ impl Lane {
                 }
                 // Nothing was stored by this sending; if none before it is in doubt, the number is free again.
                 Err(error) if error.kind() == Kind::Full && !doubtful => return Err(Refused::OverCapacity),
+                Err(error) if error.kind() == Kind::Unavailable && !doubtful => return Err(Refused::Unavailable),
                 Err(error) => {
                     doubtful = true;
                     self.seq = record.seq;

@@ -5,7 +5,7 @@ use crate::ingest::{self, Ingest};
 use crate::state::{Ready, State};
 use catalog::Catalog;
 use std::sync::Arc;
-use storage::watch;
+use storage::watch::{self, Watched};
 use telemetry::health::Health;
 use telemetry::metrics::{CacheMetrics, IngestMetrics, PriceMetrics, QueueMetrics, Registry, StoreMetrics};
 use telemetry::stop::Shutdown;
@@ -49,17 +49,20 @@ pub(crate) async fn bring_up(
     let catalog_metrics = catalog::Metrics { cache: metrics.cache, prices: metrics.prices };
     let catalog = Catalog::new(mysql.clone(), redis.clone(), catalog_metrics);
     metrics.queue.capacity.set_count(settings.queue_capacity);
-    let ingest = Ingest::start(catalog.clone(), &redis, of_ingest(&settings), metrics.ingest);
+    let (ingest, mut lanes) = Ingest::start(catalog.clone(), &redis, of_ingest(&settings), metrics.ingest);
     state.set_ready(Ready { catalog, ingest: ingest.clone() });
-    watch::watch(mysql, redis, health, metrics.queue, |depth| ingest.note_depth(depth), shutdown).await;
-    Ok(())
+    let watched = Watched { mysql, redis, health, stores: metrics.stores, queue: metrics.queue };
+    tokio::select! {
+        () = watch::watch(watched, |depth| ingest.note_depth(depth), shutdown) => Ok(()),
+        ended = lanes.join_next() => Err(format!("a task that pushes views ended: {ended:?}")),
+    }
 }
 
 fn of_ingest(settings: &Settings) -> ingest::Settings {
     ingest::Settings {
         capacity: settings.queue_capacity,
         batch_views: settings.batch_views,
-        // Given up before the requests that wait for it are, so that they hear what became of it.
-        push_limit: settings.request_timeout * 4 / 5,
+        // A request may wait for the push before its own, and is to hear what became of its own.
+        push_limit: settings.request_timeout * 2 / 5,
     }
 }

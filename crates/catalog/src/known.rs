@@ -38,13 +38,17 @@ impl Known {
         Self { present: Cache::new(MOST_KNOWN), absent: Cache::new(MOST_ABSENT), ask }
     }
 
+    /// Presence is never taken back: a read that began before a product was made may end after it, and the views of a
+    /// deleted product are the drain's to judge.
     pub(crate) fn note(&self, id: ProductId, exists: bool) {
-        if exists {
-            self.present.insert(id.get(), ());
-            self.absent.remove(&id.get());
-        } else {
-            self.present.remove(&id.get());
-            self.absent.insert(id.get(), Instant::now());
+        let present = self.present.get(&id.get()).is_some();
+        match (exists, present) {
+            (_, true) => {}
+            (true, false) => {
+                self.present.insert(id.get(), ());
+                self.absent.remove(&id.get());
+            }
+            (false, false) => self.absent.insert(id.get(), Instant::now()),
         }
     }
 }

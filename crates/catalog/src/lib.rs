@@ -19,6 +19,7 @@ use domain::Sku;
 use std::sync::Arc;
 use storage::{Kind, MySql, Redis};
 use telemetry::metrics::{CacheMetrics, PriceMetrics};
+use tokio::sync::Semaphore;
 
 /// Why something asked of the catalog did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -64,9 +65,15 @@ pub struct Catalog {
 struct Inner {
     stores: Stores,
     reads: read::Gathers,
+    beside: read::Beside,
+    /// Turns of reads that cannot share a statement, so that a burst of them leaves connections to writes.
+    ungathered: Semaphore,
     known: known::Known,
     metrics: Metrics,
 }
+
+/// Ungathered reads under way in one process.
+const MOST_UNGATHERED: usize = 8;
 
 /// Both stores, as the flights of reads and the tasks of writes carry them.
 #[derive(Clone)]
@@ -81,6 +88,7 @@ impl Catalog {
     pub fn new(mysql: MySql, redis: Redis, metrics: Metrics) -> Self {
         let stores = Stores { mysql, redis };
         let (reads, known) = (read::Gathers::new(&stores), known::Known::new(&stores.mysql));
-        Self { inner: Arc::new(Inner { stores, reads, known, metrics }) }
+        let (beside, ungathered) = (read::Beside::default(), Semaphore::new(MOST_UNGATHERED));
+        Self { inner: Arc::new(Inner { stores, reads, beside, ungathered, known, metrics }) }
     }
 }

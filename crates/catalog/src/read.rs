@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use domain::{ProductId, Sku};
 use futures_util::future::join_all;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use storage::mysql::products::{self, Locked, ProductRow};
 use storage::mysql::{stock, view_counts};
@@ -27,8 +27,10 @@ const EAGER_ATTEMPTS: u32 = 5;
 const REST_PAUSE: Duration = Duration::from_millis(2);
 const SHOWN_LIMIT: Duration = Duration::from_secs(4);
 
-/// How long a product whose record is there waits for what is shown beside it. A healthy MySQL takes milliseconds.
-const BESIDE_LIMIT: Duration = Duration::from_secs(1);
+/// How long a product whose record is there waits for what is shown beside it, and how long nobody waits after that. A
+/// healthy MySQL takes milliseconds; a hit must not be as slow as a MySQL that hangs.
+const BESIDE_LIMIT: Duration = Duration::from_millis(500);
+const BESIDE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The record of a product: its JSON without views and availability, and its version.
 #[derive(Debug, Clone)]
@@ -59,6 +61,24 @@ pub struct Shown {
     /// `None` while they cannot be read.
     pub views: Option<Views>,
     pub source: Source,
+}
+
+/// Reads of what is shown beside a record. After one that failed or was late, all are left out for a while.
+#[derive(Default)]
+pub(crate) struct Beside {
+    failed: Mutex<Option<Instant>>,
+}
+
+impl Beside {
+    async fn read<T>(&self, load: impl Future<Output = (Result<T, storage::Error>, bool)>) -> Option<T> {
+        let failed = || self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed().is_some_and(|since| since.elapsed() < BESIDE_PAUSE) {
+            return None;
+        }
+        let loaded = tokio::time::timeout(BESIDE_LIMIT, load).await.ok().and_then(|(loaded, _)| loaded.ok());
+        *failed() = loaded.is_none().then(Instant::now);
+        loaded
+    }
 }
 
 /// The loads that go to MySQL, each kind gathered by itself.
@@ -105,6 +125,7 @@ impl Catalog {
     /// # Errors
     /// MySQL is away.
     pub async fn ids_of(&self, skus: &[Sku]) -> Result<HashMap<Sku, ProductId>, Error> {
+        let _turn = self.inner.ungathered.acquire().await;
         Ok(products::ids_of(&self.inner.stores.mysql, skus).await?)
     }
 
@@ -113,12 +134,13 @@ impl Catalog {
     /// # Errors
     /// MySQL is away.
     pub async fn view_hours(&self, id: ProductId, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<Vec<(DateTime<Utc>, u64)>, Error> {
+        let _turn = self.inner.ungathered.acquire().await;
         Ok(view_counts::hours(&self.inner.stores.mysql, id, from, to).await?)
     }
 
     async fn complete(&self, id: ProductId, read: Read) -> Result<Shown, Error> {
         let (cached, source) = self.record(id, read.entry).await?;
-        self.inner.known.note_if_new(id, cached.json.is_some(), source);
+        self.inner.known.note(id, cached.json.is_some());
         let version = cached.version;
         let Some(json) = cached.json else {
             return Ok(Shown { id, record: None, available: None, views: None, source });
@@ -148,7 +170,7 @@ impl Catalog {
     async fn available(&self, id: ProductId, cached: Option<i64>) -> Option<i64> {
         match cached {
             Some(available) => Some(available),
-            None => in_time(self.inner.reads.available.load(id)).await,
+            None => self.inner.beside.read(self.inner.reads.available.load(id)).await,
         }
     }
 
@@ -156,16 +178,7 @@ impl Catalog {
         let queued = queued?;
         match queued.persisted {
             Some(persisted) => Some(Views { persisted, pending: queued.pending }),
-            None => in_time(self.inner.reads.views.load(id)).await.flatten(),
-        }
-    }
-}
-
-impl crate::known::Known {
-    /// A hit says nothing new to a process that knew the id; only what came from MySQL is noted.
-    fn note_if_new(&self, id: ProductId, exists: bool, source: Source) {
-        if source != Source::Hit {
-            self.note(id, exists);
+            None => self.inner.beside.read(self.inner.reads.views.load(id)).await.flatten(),
         }
     }
 }
@@ -258,10 +271,6 @@ impl Stores {
         }
         Ok(shown)
     }
-}
-
-async fn in_time<T>(load: impl Future<Output = (Result<T, storage::Error>, bool)>) -> Option<T> {
-    tokio::time::timeout(BESIDE_LIMIT, load).await.ok()?.0.ok()
 }
 
 pub(crate) fn cached(row: &ProductRow) -> Result<Cached, storage::Error> {

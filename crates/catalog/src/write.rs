@@ -133,8 +133,10 @@ impl Write {
             return Ok(None);
         };
         if before.product.price == Some(price) {
+            // Another system may have set it with plain SQL: then the entry is older than what is acknowledged here.
+            let dropped = self.drop_entry(id).await;
             tx.rollback().await?;
-            return Ok(Some(PriceSet { changed: false, ..price_set(&before, price) }));
+            return dropped.map(|()| Some(PriceSet { changed: false, ..price_set(&before, price) }));
         }
         products::set_price(&mut tx, id, price, reason, None).await?;
         let row = self.land(tx, id).await?;
@@ -198,13 +200,21 @@ impl Write {
         Ok(row)
     }
 
+    async fn drop_entry(&self, id: ProductId) -> Result<(), StoreError> {
+        let session = self.stores.redis.cache.session()?;
+        self.stores.redis.drop_entry(&session, id).await.map_err(not_announced)
+    }
+
     async fn mark(&self, id: ProductId, version: u64) -> Result<(storage::redis::Session, Marked), StoreError> {
         let session = self.stores.redis.cache.session()?;
-        // Whether the mark arrived or not: nothing is committed, so nothing is unknown to the caller.
-        let refused = |error: StoreError| StoreError::new(Kind::Unavailable, format!("the price cannot be announced: {error}"));
-        let marked = self.stores.redis.mark(&session, id, version).await.map_err(refused)?;
+        let marked = self.stores.redis.mark(&session, id, version).await.map_err(not_announced)?;
         Ok((session, marked))
     }
+}
+
+/// Whether the call to Redis arrived or not: nothing is committed, so nothing is unknown to the caller.
+fn not_announced(error: StoreError) -> StoreError {
+    StoreError::new(Kind::Unavailable, format!("the write cannot be announced: {error}"))
 }
 
 fn made_meanwhile() -> StoreError {

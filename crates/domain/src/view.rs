@@ -22,6 +22,12 @@ use uuid::Uuid;
 /// Most views of one product in one pushed record; a push ends before a pair would pass it.
 pub const MAX_VIEWS_PER_PAIR: u64 = 1_000_000;
 
+/// Largest number in a record: what Lua and JSON hold exactly. No push has more.
+const MAX_NUMBER: u64 = (1 << 53) - 1;
+
+/// End of the year 9999: what DATETIME holds.
+const MAX_AT_MS: u64 = 253_402_300_800_000;
+
 /// First character of every record; a later layout takes another digit.
 pub const RECORD_FORMAT: &str = "1";
 
@@ -83,7 +89,7 @@ impl Record {
         let seq = fields.next().and_then(number).filter(|seq| *seq > 0).ok_or("has no sequence number")?;
         let accepted = fields.next().and_then(number).ok_or("has no running total")?;
         let run8 = fields.next().filter(|run| !run.is_empty()).ok_or("has no run id")?.to_owned();
-        let at_ms = fields.next().and_then(number).ok_or("has no time")?;
+        let at_ms = fields.next().and_then(number).filter(|at_ms| *at_ms < MAX_AT_MS).ok_or("has no time")?;
         let mut counts = Vec::new();
         while let Some(id) = fields.next() {
             let id = number(id).ok_or("has a product id that is no number")?;
@@ -123,7 +129,7 @@ pub fn parse_records(records: Vec<Vec<u8>>) -> Vec<Parsed> {
 
 fn number(text: &str) -> Option<u64> {
     let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if plain { text.parse().ok() } else { None }
+    if plain { text.parse().ok().filter(|number| *number <= MAX_NUMBER) } else { None }
 }
 
 /// A writer's watermark in one shard: all records up to `seq` are in MySQL.
@@ -210,7 +216,9 @@ impl Tally {
         self.counted_records += 1;
         self.oldest_at_ms = Some(self.oldest_at_ms.map_or(record.at_ms, |oldest| oldest.min(record.at_ms)));
         let arrived = before.arrived.saturating_add(record.views());
-        self.marks.insert(record.writer, Mark { seq: record.seq, accepted: record.accepted, arrived });
+        // A writer whose Redis came back empty knows less than what a push of its own without an answer brought here.
+        let accepted = record.accepted.max(before.accepted.saturating_add(record.views()));
+        self.marks.insert(record.writer, Mark { seq: record.seq, accepted, arrived });
         let hour = record.at_ms / MILLIS_PER_HOUR;
         for &(product_id, views) in &record.counts {
             if ProductId::new(product_id).is_ok() && (1..=MAX_VIEWS_PER_PAIR).contains(&views) {
@@ -299,7 +307,7 @@ mod tests {
         let tally = Tally::new(&records, &marks, &BTreeSet::new());
         assert_eq!(tally.products(), BTreeMap::from([(7, 4)]));
         assert_eq!((tally.counted_records, tally.dropped_records), (1, 2));
-        assert_eq!(tally.marks[&writer(1)], Mark { seq: 3, accepted: 3, arrived: 6 });
+        assert_eq!(tally.marks[&writer(1)], Mark { seq: 3, accepted: 6, arrived: 6 });
         assert!(!tally.is_exact());
     }
 
@@ -331,6 +339,8 @@ mod tests {
             &good[..good.len() - 2],
             &format!("{good} 8"),
             &format!("{good} 8 -1"),
+            &format!("{good} 8 9007199254740992"),
+            &good.replace(" 18000001 ", " 253402300800000 "),
             &good.replace(" 7 ", " 07x "),
             &format!(" {good}"),
         ] {
@@ -340,7 +350,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_record_reads_back_as_it_was_written(seq in 1u64.., accepted: u64, at_ms: u64, counts in prop::collection::vec((0u64.., 0u64..), 1..50)) {
+        fn a_record_reads_back_as_it_was_written(seq in 1..MAX_NUMBER, accepted in 0..=MAX_NUMBER, at_ms in 0..MAX_AT_MS, counts in prop::collection::vec((0..=MAX_NUMBER, 0..=MAX_NUMBER), 1..50)) {
             let record = Record { writer: writer(9), seq, accepted, run8: "abcdef01".into(), at_ms, counts };
             prop_assert_eq!(Record::parse(&text(&record)), Ok(record));
         }

@@ -64,7 +64,7 @@ pub struct Depth {
 
 impl Depth {
     fn of(shards: &[ShardStatus]) -> Self {
-        let sealed = |shard: &ShardStatus| shard.sealed.as_ref().map_or(0, |(_, views, _)| *views);
+        let sealed = |shard: &ShardStatus| shard.sealed.as_ref().map_or(0, |(_, views)| *views);
         Self {
             entries: shards.iter().map(|shard| shard.entries).sum(),
             views: shards.iter().map(|shard| shard.views_waiting + sealed(shard)).sum(),
@@ -119,8 +119,8 @@ pub async fn account(mysql: &MySql, redis: &Redis) -> Result<(Account, Depth), E
 fn shard_account(queue: &ShardStatus, totals: &ShardTotals) -> Account {
     let sealed = match &queue.sealed {
         // Committed and not settled yet: already among the persisted.
-        Some((id, ..)) if totals.last_batch.as_ref() == Some(id) => 0,
-        Some((_, views, _)) => *views,
+        Some((id, _)) if totals.last_batch.as_ref() == Some(id) => 0,
+        Some((_, views)) => *views,
         None => 0,
     };
     let mut accepted: HashMap<Writer, u64> = totals.marks.iter().map(|(writer, mark)| (*writer, mark.accepted)).collect();
@@ -151,7 +151,7 @@ mod tests {
             views_waiting: 5,
             entries: 9,
             sv: "3".into(),
-            sealed: Some(("b".into(), 20, 7)),
+            sealed: Some(("b".into(), 20)),
             oldest_at_ms: None,
             writers: vec![(writer, 125)],
         }

@@ -15,6 +15,9 @@ use telemetry::stop::Shutdown;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Every so many looks the whole account of views is read, which is larger.
+const LOOKS_PER_ACCOUNT: u32 = 5;
+
 /// How long the start waits for Redis before it goes on without.
 const REDIS_AT_START: Duration = Duration::from_secs(2);
 
@@ -60,8 +63,19 @@ pub async fn reach(
     Ok(Some((mysql, redis)))
 }
 
+/// What [`watch`] looks at and tells.
+pub struct Watched {
+    pub mysql: MySql,
+    pub redis: Redis,
+    pub health: Health,
+    pub stores: Arc<StoreMetrics>,
+    pub queue: Arc<QueueMetrics>,
+}
+
 /// Looks at both stores once a second until the process stops; `on_depth` hears what the queue holds.
-pub async fn watch(mysql: MySql, redis: Redis, health: Health, queue: Arc<QueueMetrics>, on_depth: impl Fn(&Depth), shutdown: Shutdown) {
+pub async fn watch(watched: Watched, on_depth: impl Fn(&Depth), shutdown: Shutdown) {
+    let Watched { mysql, redis, health, stores, queue } = watched;
+    let mut looks = 0_u32;
     while !shutdown.is_requested() {
         let reached = mysql.ping().await;
         health.mysql(reached.as_ref().map_or_else(State::down, |()| State::Up));
@@ -71,22 +85,25 @@ pub async fn watch(mysql: MySql, redis: Redis, health: Health, queue: Arc<QueueM
                 health.fact(format!("redis {}", node.roles().name()), facts(&info));
             }
         }
-        health.redis(redis_state(&redis));
-        if let Ok(depth) = look_at_queue(&mysql, &redis, &queue, reached.is_ok()).await {
+        let state = redis_state(&redis);
+        stores.redis_up(state == State::Up);
+        health.redis(state);
+        let with_account = reached.is_ok() && looks.is_multiple_of(LOOKS_PER_ACCOUNT);
+        looks = looks.wrapping_add(1);
+        if let Ok(depth) = look_at_queue(&mysql, &redis, &queue, with_account).await {
             on_depth(&depth);
         }
         shutdown.sleep(INTERVAL).await;
     }
 }
 
-async fn look_at_queue(mysql: &MySql, redis: &Redis, metrics: &QueueMetrics, with_mysql: bool) -> Result<Depth, Error> {
+async fn look_at_queue(mysql: &MySql, redis: &Redis, metrics: &QueueMetrics, with_account: bool) -> Result<Depth, Error> {
     let depth = status::depth(redis).await?;
     metrics.depth.set_count(depth.entries);
     metrics.in_flight.set_count(depth.in_flight);
     metrics.views_pending.set_count(depth.views);
     metrics.oldest_age.set(Duration::from_secs_f64(depth.oldest_age_seconds(now_ms())));
-    if with_mysql && let Ok((account, _)) = status::account(mysql, redis).await {
-        metrics.views_pending.set_count(account.pending);
+    if with_account && let Ok((account, _)) = status::account(mysql, redis).await {
         metrics.conservation_drift.set(account.drift());
         metrics.views_lost.advance_to(account.lost);
         if let Ok(letters) = crate::mysql::view_counts::dead_letters(mysql).await {

@@ -221,10 +221,6 @@ impl Health {
         self.lock().facts.insert(name.into(), text.into());
     }
 
-    pub fn remove_fact(&self, name: &str) {
-        self.lock().facts.remove(name);
-    }
-
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let inner = self.lock();
@@ -309,8 +305,6 @@ mod tests {
         health.mysql(State::down("timed out"));
         health.fact("plain SQL", "old");
         health.fact("plain SQL", "binlog tail off: shown within the cache TTL (5m)");
-        health.fact("gone", "x");
-        health.remove_fact("gone");
         let report = serde_json::to_value(health.report()).unwrap();
         assert_eq!(report["readiness"], "unready");
         assert_eq!(report["components"]["mysql"], serde_json::json!({ "state": "down", "reason": "timed out", "for_seconds": 0 }));

@@ -7,7 +7,9 @@
 //! set aside, in the transaction of its batch.
 
 use crate::config::DrainArgs;
+use anyhow::{Context, anyhow};
 use domain::view::{Tally, parse_records};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -73,7 +75,10 @@ impl Drain {
     }
 
     /// Drains until the process is asked to stop; then finishes the batches in hand and returns.
-    pub(crate) async fn run(self: Arc<Self>, shutdown: &Shutdown) {
+    ///
+    /// # Errors
+    /// A task panicked: what it had in hand is taken up by the next process.
+    pub(crate) async fn run(self: Arc<Self>, shutdown: &Shutdown) -> anyhow::Result<()> {
         let wakes: Arc<[Notify]> = self.redis.keys.shards().all().map(|_| Notify::new()).collect();
         let mut shards = JoinSet::new();
         for shard in self.redis.keys.shards().all() {
@@ -84,8 +89,12 @@ impl Drain {
             _ = self.listen(&wakes) => {}
             _ = self.report() => {}
             () = shutdown.requested() => {}
+            ended = shards.join_next() => return Err(anyhow!("the drain of a shard ended: {ended:?}")),
         }
-        while shards.join_next().await.is_some() {}
+        while let Some(ended) = shards.join_next().await {
+            ended.context("the drain of a shard ended")?;
+        }
+        Ok(())
     }
 
     async fn run_shard(&self, shard: u16, wake: &Notify, shutdown: &Shutdown) {
@@ -126,7 +135,7 @@ impl Drain {
             Claimed::Batch { id, records, more } => (id, records, more),
         };
         let records = parse_records(records);
-        let ids: Vec<u64> = records.iter().flatten().flat_map(|record| record.counts.iter().map(|(id, _)| *id)).collect();
+        let ids: BTreeSet<u64> = records.iter().flatten().flat_map(|record| record.counts.iter().map(|(id, _)| *id)).collect();
         self.metrics.duration[DrainStage::Read].observe(started.elapsed());
 
         let started = Instant::now();
@@ -142,7 +151,7 @@ impl Drain {
         Ok(Step::Settled { more })
     }
 
-    async fn settle(&self, session: &Session, shard: u16, batch: &str, tally: &Tally, ids: &[u64]) -> Result<(), Error> {
+    async fn settle(&self, session: &Session, shard: u16, batch: &str, tally: &Tally, ids: &BTreeSet<u64>) -> Result<(), Error> {
         if !session.is_current() {
             // Redis may have come back with an older past: what is sealed there now is claimed anew.
             return Err(Error::new(Kind::Unavailable, "Redis was lost while the batch was applied"));

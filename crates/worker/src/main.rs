@@ -13,7 +13,7 @@ use drain::Drain;
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
-use storage::watch;
+use storage::watch::{self, Watched};
 use telemetry::config::{refuse_unknown_variables, require_loopback};
 use telemetry::health::{Health, Role};
 use telemetry::metrics::{DrainMetrics, QueueMetrics, Registry, StoreMetrics};
@@ -24,6 +24,8 @@ fn main() -> ExitCode {
     let config = Config::parse();
     let run = || {
         refuse_unknown_variables(std::env::vars_os()).map_err(|error| anyhow!(error))?;
+        // Acting upon it comes with the splitting of batches; whoever sets it relies on that.
+        anyhow::ensure!(std::env::var_os("INVENTORY_RETRY_LIMIT").is_none(), "INVENTORY_RETRY_LIMIT is not supported yet; leave it out");
         config.log.init().map_err(|error| anyhow!(error))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
         let result = runtime.block_on(run(config));
@@ -55,16 +57,18 @@ async fn run(config: Config) -> anyhow::Result<()> {
 
     let reached = watch::reach(&config.stores, &stores, &health, &shutdown).await.map_err(|error| anyhow!(error))?;
     let Some((mysql, redis)) = reached else { return Ok(()) };
-    tokio::spawn(watch::watch(mysql.clone(), redis.clone(), health.clone(), queue, |_| {}, shutdown.clone()));
+    let watched = Watched { mysql: mysql.clone(), redis: redis.clone(), health: health.clone(), stores, queue };
+    tokio::spawn(watch::watch(watched, |_| {}, shutdown.clone()));
     let drain = Arc::new(Drain::new(mysql, redis, config.drain, drain));
     let draining = drain.run(&shutdown);
     tokio::pin!(draining);
     tokio::select! {
-        () = &mut draining => {}
+        ended = &mut draining => ended?,
         () = shutdown.requested() => {
             health.set_draining();
-            if tokio::time::timeout(config.shutdown_timeout, draining).await.is_err() {
-                tracing::warn!("a batch in hand was not settled in time; the next worker takes it up");
+            match tokio::time::timeout(config.shutdown_timeout, draining).await {
+                Ok(ended) => ended?,
+                Err(_) => tracing::warn!("a batch in hand was not settled in time; the next worker takes it up"),
             }
         }
     }

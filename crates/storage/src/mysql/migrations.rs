@@ -62,8 +62,9 @@ async fn migrate_locked(mysql: &MySql, shards: Shards) -> Result<Vec<String>, Er
     if got != Some(1) {
         return Err(Error::new(Kind::Conflict, "another process is migrating; wait for it and run `inventoryctl migrate status`"));
     }
-    let mut pool = mysql.pool().clone();
+    let mut pool = mysql.patient_pool();
     let report = embedded::migrations::runner().run_async(&mut pool).await;
+    pool.disconnect().await.map_err(driver)?;
     let report = report.map_err(|error| Error::new(Kind::Bug, format!("migration failed: {error}")))?;
     seed(&mut lock, shards).await.map_err(driver)?;
     // The lock goes with its connection.

@@ -28,13 +28,15 @@ const FREE_LIMIT: Duration = Duration::from_secs(2);
 /// Idle connections are closed before the server does it (`wait_timeout=10`).
 const IDLE_LIMIT: Duration = Duration::from_secs(5);
 
-/// A peer that vanished without a word is noticed by the kernel.
+/// Quiet connections are probed after this; how soon a vanished host is then given up is the kernel's to say
+/// (`net.ipv4.tcp_keepalive_intvl`, `_probes`, `tcp_retries2`).
 const TCP_KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// What every session sets. `wait_timeout`: a process that was stopped in mid-transaction loses its locks.
+/// `lock_wait_timeout`: an ALTER TABLE must not hold every connection for its length.
 const SESSION: [&str; 2] = [
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-    "SET NAMES utf8mb4, time_zone = '+00:00', innodb_lock_wait_timeout = 2, wait_timeout = 10, \
+    "SET NAMES utf8mb4, autocommit = 1, time_zone = '+00:00', innodb_lock_wait_timeout = 2, lock_wait_timeout = 2, wait_timeout = 10, \
      sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION'",
 ];
 
@@ -65,7 +67,7 @@ pub struct MySql {
 
 struct Inner {
     pool: Pool,
-    /// One for each connection that the pool may open.
+    /// One for each connection that calls may use; the pool may open one more, for [`MySql::ping`].
     free: Arc<Semaphore>,
     opts: Opts,
     runtime: Handle,
@@ -84,7 +86,7 @@ impl MySql {
         if opts.db_name().is_none_or(str::is_empty) {
             return Err(format!("the URL names no database; {hint}"));
         }
-        let constraints = PoolConstraints::new(0, usize::from(connections)).ok_or("a pool needs at least one connection")?;
+        let constraints = PoolConstraints::new(0, usize::from(connections) + 1).ok_or("a pool needs at least one connection")?;
         let pool_opts = PoolOpts::new()
             .with_constraints(constraints)
             .with_inactive_connection_ttl(IDLE_LIMIT)
@@ -185,8 +187,11 @@ impl MySql {
         Conn::new(self.inner.opts.clone()).await.map_err(|error| of_driver(&error))
     }
 
-    pub(crate) fn pool(&self) -> &Pool {
-        &self.inner.pool
+    /// A pool for changes of the schema, which wait longer for a table that is in use and then take their time.
+    pub(crate) fn patient_pool(&self) -> Pool {
+        const PATIENT: &str = "SET SESSION lock_wait_timeout = 60, wait_timeout = 28800";
+        let setup: Vec<&str> = SESSION.into_iter().chain([PATIENT]).collect();
+        Pool::new(OptsBuilder::from_opts(self.inner.opts.clone()).setup(setup))
     }
 
     /// Whether the server answers within the limit; sets `inventory_mysql_up` and the pool's gauges.
@@ -194,7 +199,12 @@ impl MySql {
     /// # Errors
     /// Why it does not.
     pub async fn ping(&self) -> Result<(), Error> {
-        let result = self.rows(MysqlOp::Status, "SELECT 1", ()).await.map(|_| ());
+        let this = self.clone();
+        let ping = async move {
+            let mut conn = this.inner.pool.get_conn().await.map_err(|error| of_driver(&error))?;
+            rows(&mut conn, "SELECT 1", Params::Empty).await.map(|_| ())
+        };
+        let result = self.detached(MysqlOp::Status, Kind::Unavailable, CALL_LIMIT, ping).await;
         let pool = self.inner.pool.metrics();
         let load = |value: &std::sync::atomic::AtomicUsize| value.load(std::sync::atomic::Ordering::Relaxed) as i64;
         self.inner.metrics.mysql_up(result.is_ok());
@@ -221,12 +231,13 @@ impl Tx {
     }
 
     /// # Errors
-    /// `Unknown` when the connection was lost at COMMIT; any other kind means that nothing was changed.
+    /// `Conflict`, or `Unavailable` from a server that is read-only: nothing was changed. Anything else is `Unknown`.
     pub async fn commit(self) -> Result<(), Error> {
         self.tx.commit().await.map_err(|error| {
-            let lost = !matches!(error, mysql_async::Error::Server(_));
+            let rolled_back = matches!(&error, mysql_async::Error::Server(server)
+                if server.state.starts_with("40") || ROLLED_BACK_AT_COMMIT.contains(&server.code));
             let error = of_driver(&error);
-            if lost { error.into_unknown() } else { error }
+            if rolled_back { error } else { error.into_unknown() }
         })
     }
 
@@ -249,6 +260,8 @@ async fn rows<Q: Queryable>(conn: &mut Q, sql: &str, params: Params) -> Result<V
 /// Lock wait timeout; MariaDB also reports it for NOWAIT.
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
 const DEADLOCK: u16 = 1213;
+/// Refusals of COMMIT after which nothing is committed: lock wait, and read-only in its three forms.
+const ROLLED_BACK_AT_COMMIT: [u16; 4] = [LOCK_WAIT_TIMEOUT, 1290, 1792, 1836];
 /// MySQL's refusal of NOWAIT.
 const LOCK_NOWAIT: u16 = 3572;
 pub(crate) const DUPLICATE_KEY: u16 = 1062;
@@ -264,8 +277,10 @@ fn of_driver(error: &mysql_async::Error) -> Error {
 
 /// SQLSTATE classes 22, 23 and 45 speak of the data; a full table or a read-only server heals.
 fn of_server(code: u16, state: &str) -> Kind {
-    /// Too many connections, shutting down, offline, read-only, disk or table full, query killed, aborted.
-    const AWAY: [u16; 15] = [1040, 1053, 3032, 1290, 1792, 1836, 1021, 1114, 1317, 1927, 1203, 1226, 3024, 1969, 1047];
+    /// Too many connections or errors of a host, shutting down, offline, read-only, disk or table full, query or session killed,
+    /// idle for too long, statement to be prepared again, not synchronised.
+    const AWAY: [u16; 19] =
+        [1040, 1129, 1053, 3032, 1290, 1792, 1836, 1021, 1114, 1317, 1927, 3169, 4031, 1203, 1226, 3024, 1969, 1615, 1047];
     /// A violated CHECK and a value that is none of the column's type: MySQL has them under HY000, MariaDB under 23 and 22.
     const REFUSED: [u16; 2] = [3819, 1366];
     match code {
@@ -273,6 +288,7 @@ fn of_server(code: u16, state: &str) -> Kind {
         code if AWAY.contains(&code) => Kind::Unavailable,
         code if REFUSED.contains(&code) => Kind::Corrupt,
         _ if state.starts_with("22") || state.starts_with("23") || state.starts_with("45") => Kind::Corrupt,
+        _ if state.starts_with("40") => Kind::Conflict,
         _ if state.starts_with("08") => Kind::Unavailable,
         _ => Kind::Bug,
     }
@@ -314,6 +330,9 @@ mod tests {
             // NOWAIT, deadlock.
             ((1205, "HY000"), (3572, "HY000"), Kind::Conflict),
             ((1213, "40001"), (1213, "40001"), Kind::Conflict),
+            // Idle for too long; a transaction that replication rolled back (MySQL only).
+            ((1927, "70100"), (4031, "HY000"), Kind::Unavailable),
+            ((1213, "40001"), (3101, "40000"), Kind::Conflict),
             // A statement's time limit, read-only, offline (MySQL only).
             ((1969, "70100"), (3024, "HY000"), Kind::Unavailable),
             ((1290, "HY000"), (1290, "HY000"), Kind::Unavailable),

@@ -42,16 +42,21 @@ fn product(mut row: Row) -> Result<ProductRow, Error> {
         sku: Sku::stored(take(row, "sku")?),
         name: take(row, "name")?,
         description: take(row, "description")?,
-        active: take(row, "active")?,
+        active: take::<i64>(row, "active")? != 0,
         price: price.zip(currency).map(|(amount, currency)| Money::stored(amount, &currency)),
         version: take(row, "version")?,
-        updated_at: time(take(row, "updated_at")?),
+        updated_at: time(row)?,
     };
     Ok(ProductRow { product, deleted: deleted_at.is_some() })
 }
 
-fn time(naive: NaiveDateTime) -> DateTime<Utc> {
-    naive.and_utc()
+/// Zero dates, which other writers can leave behind, are shown as the beginning of 1970.
+fn time(row: &mut Row) -> Result<DateTime<Utc>, Error> {
+    match row.take_opt::<NaiveDateTime, _>("updated_at") {
+        Some(Ok(time)) => Ok(time.and_utc()),
+        Some(Err(_)) => Ok(DateTime::UNIX_EPOCH),
+        None => Err(Error::new(Kind::Bug, "the statement returned no column updated_at")),
+    }
 }
 
 /// Plain, non-locking read of several rows; ids without a row are left out.
@@ -80,7 +85,8 @@ pub async fn find_for_fill(mysql: &MySql, ids: &[ProductId]) -> Result<HashMap<P
         Flavor::MariaDb => "LOCK IN SHARE MODE",
         Flavor::MySql => "FOR SHARE",
     };
-    let (wait, absent) = if ids.len() == 1 { ("NOWAIT", Locked::Absent) } else { ("SKIP LOCKED", Locked::Busy) };
+    let alone = ids.len() == 1;
+    let wait = if alone { "NOWAIT" } else { "SKIP LOCKED" };
     let list = number_list(ids.iter().map(|id| id.get()));
     let sql = format!("SELECT {COLUMNS} FROM products WHERE id IN ({list}) {lock} {wait}");
     let mut found = HashMap::with_capacity(ids.len());
@@ -97,10 +103,7 @@ pub async fn find_for_fill(mysql: &MySql, ids: &[ProductId]) -> Result<HashMap<P
         Err(error) => return Err(error),
     }
     for id in ids {
-        found.entry(*id).or_insert(match absent {
-            Locked::Absent => Locked::Absent,
-            _ => Locked::Busy,
-        });
+        found.entry(*id).or_insert(if alone { Locked::Absent } else { Locked::Busy });
     }
     Ok(found)
 }

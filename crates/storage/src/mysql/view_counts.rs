@@ -14,8 +14,8 @@ use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 use telemetry::metrics::MysqlOp;
 
-/// Longest text of a dead letter that is kept, bytes; MEDIUMBLOB holds 16 MiB.
-const MAX_LETTER_BYTES: usize = 1 << 20;
+/// Longest text of a dead letter that is kept, bytes. A batch of such text must fit into one packet (16 MiB) as hex.
+const MAX_LETTER_BYTES: usize = 1_024;
 
 /// Adds a batch to MySQL in one transaction and returns what it counted. Call it inside [`MySql::detached`].
 ///
@@ -24,7 +24,9 @@ const MAX_LETTER_BYTES: usize = 1 << 20;
 /// In all cases the same batch may be applied again.
 pub async fn apply(mysql: &MySql, shard: u16, batch: &str, records: Vec<Parsed>) -> Result<Tally, Error> {
     let mut tx = mysql.begin().await?;
-    tx.rows("SELECT shard FROM view_shards WHERE shard = ? FOR UPDATE", (shard,)).await?;
+    if tx.rows("SELECT shard FROM view_shards WHERE shard = ? FOR UPDATE", (shard,)).await?.is_empty() {
+        return Err(Error::new(Kind::Bug, format!("view_shards has no row {shard}: nothing would keep workers apart")));
+    }
     let marks = marks(&mut tx, shard, &records).await?;
     let kept = kept_text(&mut tx, batch, &records).await?;
     let mut tally = Tally::new(&records, &marks, &kept);

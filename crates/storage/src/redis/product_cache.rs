@@ -9,6 +9,7 @@
 //! makes it safe to fill is the shared row lock under which the caller has read (`mysql::products::find_for_fill`).
 //! The entry is never changed by anything but SET, DEL and the scripts `acquire` and `replace`.
 
+use super::errors::short;
 use super::keys::Keys;
 use super::scripts::SCRIPTS;
 use super::{Redis, Session, view_queue};
@@ -170,7 +171,7 @@ impl Redis {
         let mut pipeline = ::redis::pipe();
         for (id, lease) in ids.iter().zip(&leases) {
             let mut call = SCRIPTS.acquire.prepare_invoke();
-            call.key(self.keys.entry(&session.run8, *id)).arg(lease).arg(LEASE_TTL_MS);
+            call.key(self.keys.entry(session.run8(), *id)).arg(lease).arg(LEASE_TTL_MS);
             pipeline.invoke_script(&call);
         }
         let found: Vec<Option<Vec<u8>>> = session.pipeline(RedisOp::Acquire, &pipeline).await?;
@@ -198,18 +199,26 @@ impl Redis {
     /// # Errors
     /// Any: the mark may be there or may yet come, which costs a few uncached reads; roll back.
     pub async fn mark(&self, session: &Session, id: ProductId, version: u64) -> Result<Marked, Error> {
-        let key = self.keys.entry(&session.run8, id);
+        let key = self.keys.entry(session.run8(), id);
         let marker = format!("W{version}:{}", token());
         let set =
             ::redis::Cmd::set_options(&key, &marker, ::redis::SetOptions::default().with_expiration(::redis::SetExpiry::PX(MARKER_TTL_MS)));
         match session.command::<()>(RedisOp::Mark, &set).await {
             Ok(()) => Ok(Marked::Marker(Token { id, value: marker })),
             Err(error) if error.kind() == Kind::Full => {
-                session.command::<()>(RedisOp::Mark, &::redis::Cmd::del(&key)).await?;
+                self.drop_entry(session, id).await?;
                 Ok(Marked::Deleted)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Deletes an entry. The caller holds the row's lock, so that nobody fills it with something older.
+    ///
+    /// # Errors
+    /// Any: the entry may still be there.
+    pub async fn drop_entry(&self, session: &Session, id: ProductId) -> Result<(), Error> {
+        session.command(RedisOp::Mark, &::redis::Cmd::del(self.keys.entry(session.run8(), id))).await
     }
 
     /// Replaces the marker with what was committed, unless something came between.
@@ -223,7 +232,7 @@ impl Redis {
     fn replacement(&self, session: &Session, token: &Token, cached: &Cached) -> ::redis::ScriptInvocation<'static> {
         let life = if cached.version == 0 { self.negative_ttl } else { spread(self.cache_ttl) };
         let mut call = SCRIPTS.replace.prepare_invoke();
-        call.key(self.keys.entry(&session.run8, token.id)).arg(&token.value).arg(cached.encode()).arg(millis(life));
+        call.key(self.keys.entry(session.run8(), token.id)).arg(&token.value).arg(cached.encode()).arg(millis(life));
         call
     }
 
@@ -234,7 +243,7 @@ impl Redis {
     pub async fn store_available(&self, session: &Session, available: &[(ProductId, i64)]) -> Result<(), Error> {
         let mut pipeline = ::redis::pipe();
         for (id, quantity) in available {
-            let key = self.keys.available(&session.run8, *id);
+            let key = self.keys.available(session.run8(), *id);
             pipeline.cmd("SET").arg(key).arg(format!("1:{quantity}")).arg("PX").arg(AVAILABLE_TTL_MS).ignore();
         }
         session.pipeline(RedisOp::Availability, &pipeline).await
@@ -247,7 +256,7 @@ impl Redis {
 
 fn add_reads(pipeline: &mut ::redis::Pipeline, keys: &Keys, session: &Session, ids: &[ProductId]) {
     for id in ids {
-        pipeline.get(keys.entry(&session.run8, *id)).get(keys.available(&session.run8, *id));
+        pipeline.get(keys.entry(session.run8(), *id)).get(keys.available(session.run8(), *id));
     }
 }
 
@@ -268,10 +277,6 @@ fn bytes(value: &::redis::Value) -> Option<&[u8]> {
         ::redis::Value::BulkString(bytes) => Some(bytes),
         _ => None,
     }
-}
-
-pub(super) fn short() -> Error {
-    Error::new(Kind::Bug, "Redis: a pipeline returned fewer replies than it had commands")
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -1,11 +1,11 @@
 -- What one shard of the queue holds, read as one moment.
 -- KEYS  open batch batch_id sums wseq waiting entries sv
--- returns {views waiting, entries, sv, sealed batch or false, its views, its entries, oldest record or false,
+-- returns {views waiting, entries, sv, sealed batch or false, its views, oldest record or false,
 --          writer, 'seq accepted' [, writer, 'seq accepted' …]}
 local open, batch, batch_id, sums, wseq, waiting, entries, sv = unpack(KEYS)
 local out = {
   redis.call('GET', waiting) or '0', redis.call('GET', entries) or '0', redis.call('GET', sv) or '0',
-  redis.call('GET', batch_id), redis.call('HGET', sums, '=') or '0', redis.call('HGET', sums, '#') or '0',
+  redis.call('GET', batch_id), redis.call('HGET', sums, '=') or '0',
   redis.call('LINDEX', batch, 0) or redis.call('LINDEX', open, 0),
 }
 for _, field in ipairs(redis.call('HGETALL', wseq)) do out[#out + 1] = field end
