@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics names its line; what helps its reader says more")]
 
+mod bad_http;
+mod bad_input;
 mod cache;
+mod contract;
 mod faults {
     mod prices;
     mod prices_under_load;
     mod register;
     mod stampede;
 }
+mod problems;
 mod smoke;
 mod startup;
