@@ -15,3 +15,5 @@ mod faults {
 mod problems;
 mod smoke;
 mod startup;
+mod structure;
+mod telemetry;
