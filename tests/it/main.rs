@@ -5,6 +5,7 @@
 mod bad_http;
 mod bad_input;
 mod cache;
+mod cli;
 mod contract;
 mod faults {
     mod prices;
@@ -13,6 +14,7 @@ mod faults {
     mod stampede;
 }
 mod problems;
+mod replay;
 mod smoke;
 mod startup;
 mod structure;
