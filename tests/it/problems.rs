@@ -91,6 +91,17 @@ async fn before_the_stores_were_reached_the_answer_is_starting() {
     assert_eq!(api.get_ops("/readyz").await.status, 503);
 }
 
+/// While Redis is awaited at start, MySQL is already there.
+#[tokio::test]
+async fn an_api_that_says_it_is_ready_serves() {
+    let mut shop = Shop::start().await;
+    shop.products(1).await;
+    shop.redis.kill();
+    let api = shop.api().await;
+    let read = api.get("/v1/products/1").await;
+    assert_eq!(read.status, 200, "{read:?}");
+}
+
 #[tokio::test]
 async fn without_redis_products_are_read_and_what_needs_it_is_refused() {
     let mut shop = Shop::start().await;
