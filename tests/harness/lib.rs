@@ -4,14 +4,20 @@
 //! One MariaDB serves a whole test run; a test that hurts MySQL starts its own. Everything dies with the test
 //! process. Nothing here sleeps: tests wait for a condition, with a deadline.
 
+mod books;
 mod command;
+mod crowd;
+mod locks;
 mod products;
 mod program;
 mod proxy;
 mod reply;
 mod shop;
 
+pub use books::{Books, record, text};
 pub use command::Outcome;
+pub use crowd::{Answer, Crowd, Told, view};
+pub use locks::RowLock;
 pub use products::Seen;
 pub use program::{Program, metric_in};
 pub use proxy::Proxy;

@@ -4,7 +4,7 @@
 use crate::SOON;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -17,6 +17,8 @@ const COMMIT: &[u8] = b"\x03COMMIT";
 struct Rules {
     hold_requests: bool,
     hold_replies: bool,
+    /// Requests of the connections made before this many wait.
+    hold_older: u64,
     refuse: bool,
     /// Connections made before the latest cut are closed.
     cuts: u64,
@@ -37,25 +39,27 @@ struct Trap {
 pub struct Proxy {
     address: SocketAddr,
     rules: Arc<watch::Sender<Rules>>,
+    connections: Arc<AtomicU64>,
 }
 
 impl Proxy {
     /// Starts forwarding to `port` on this machine.
     pub async fn to(port: u16) -> Self {
-        let own = servers::free_port().expect("a port is free");
-        let listener = TcpListener::bind(("127.0.0.1", own)).await.expect("the port is still free");
+        let listener = listen().await;
         let address = listener.local_addr().expect("a bound listener has an address");
         let rules = Arc::new(watch::Sender::new(Rules::default()));
-        let shared = rules.clone();
+        let (shared, connections) = (rules.clone(), Arc::new(AtomicU64::new(0)));
+        let accepted = connections.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if shared.borrow().refuse {
                     continue;
                 }
-                tokio::spawn(forward(client, port, shared.clone()));
+                let number = accepted.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(forward(client, port, number, shared.clone()));
             }
         });
-        Self { address, rules }
+        Self { address, rules, connections }
     }
 
     #[must_use]
@@ -66,6 +70,13 @@ impl Proxy {
     /// What clients send from now on waits.
     pub fn hold_requests(&self) {
         self.rules.send_modify(|rules| rules.hold_requests = true);
+    }
+
+    /// What clients send from now on over the connections that they have waits; new connections are not held. What waits
+    /// arrives when it is released, even if its client has long gone elsewhere.
+    pub fn hold_requests_of_present(&self) {
+        let present = self.connections.load(Ordering::Relaxed);
+        self.rules.send_modify(|rules| rules.hold_older = present);
     }
 
     /// What the server answers from now on waits, while requests pass.
@@ -109,7 +120,8 @@ impl Proxy {
     /// Everything that waits passes.
     pub fn release(&self) {
         self.rules.send_modify(|rules| {
-            (rules.hold_requests, rules.hold_replies, rules.trap, rules.caught) = (false, false, None, false);
+            (rules.hold_requests, rules.hold_replies, rules.hold_older) = (false, false, 0);
+            (rules.trap, rules.caught) = (None, false);
         });
     }
 
@@ -128,7 +140,19 @@ impl Proxy {
     }
 }
 
-async fn forward(client: TcpStream, port: u16, rules: Arc<watch::Sender<Rules>>) {
+/// Another process may take the port that was found free, in the moment between.
+async fn listen() -> TcpListener {
+    const TRIES: u32 = 10;
+    for _ in 0..TRIES {
+        let port = servers::free_port().expect("a port is free");
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)).await {
+            return listener;
+        }
+    }
+    panic!("{TRIES} free ports were taken by others");
+}
+
+async fn forward(client: TcpStream, port: u16, number: u64, rules: Arc<watch::Sender<Rules>>) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else {
         return;
     };
@@ -141,7 +165,7 @@ async fn forward(client: TcpStream, port: u16, rules: Arc<watch::Sender<Rules>>)
         // First, so that what was held is lost even if it is released in the same moment.
         biased;
         _ = cut.wait_for(|rules| rules.cuts > cuts) => {}
-        () = requests(client_read, server_write, &rules, &caught) => {}
+        () = requests(client_read, server_write, number, &rules, &caught) => {}
         () = replies(server_read, client_write, &rules, &caught) => {}
     }
 }
@@ -149,6 +173,7 @@ async fn forward(client: TcpStream, port: u16, rules: Arc<watch::Sender<Rules>>)
 async fn requests(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
+    number: u64,
     rules: &watch::Sender<Rules>,
     caught: &AtomicBool,
 ) {
@@ -164,7 +189,7 @@ async fn requests(
             rules.caught = true;
             true
         });
-        let may_pass = |rules: &Rules| !(rules.hold_requests || held && rules.caught);
+        let may_pass = |rules: &Rules| !(rules.hold_requests || number < rules.hold_older || held && rules.caught);
         if watched.wait_for(may_pass).await.is_err() || to.write_all(sent).await.is_err() {
             return;
         }

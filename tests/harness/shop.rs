@@ -1,6 +1,6 @@
 //! A deployment of its own for one test.
 
-use crate::Program;
+use crate::{Program, SOON, eventually};
 use domain::Shards;
 use mysql_async::prelude::{FromRow, Queryable};
 use servers::{Mysql, MysqlOptions, Redis, RedisOptions};
@@ -181,7 +181,7 @@ impl Shop {
         settings
     }
 
-    /// Starts an API and waits until it is ready.
+    /// Starts an API and waits until it has both stores.
     pub async fn api(&self) -> Program {
         self.api_with(&[]).await
     }
@@ -189,6 +189,13 @@ impl Shop {
     pub async fn api_with(&self, extra: &[(&str, String)]) -> Program {
         let mut api = self.api_starting(extra).await;
         api.ready().await;
+        // Ready may mean degraded, and a moment passes until the routes know of the stores.
+        eventually("the API has both stores", SOON, async || {
+            let has_redis = api.metric("inventory_redis_up").await == 1.0;
+            let nothing = self.client.post(format!("{}/v1/views", api.url)).json(&serde_json::json!({"events": []}));
+            (has_redis && nothing.send().await.ok()?.status() == 202).then_some(())
+        })
+        .await;
         api
     }
 
@@ -258,6 +265,22 @@ impl Shop {
             let sql = format!("INSERT INTO products (id, sku, name, price, currency) VALUES {}", rows.join(","));
             conn.query_drop(sql).await.expect("products can be made with plain SQL");
         }
+    }
+
+    /// Views a product once, which must be accepted.
+    pub async fn view(&self, api: &Program, id: u64) {
+        let answer = crate::view(&self.client, &api.url, id).await;
+        assert_eq!(answer, crate::Answer::Accepted, "product {id}");
+    }
+
+    /// Views that the API shows of a product. It says `null` while a store is away; that is waited out.
+    pub async fn shown(&self, api: &Program, id: u64) -> u64 {
+        let url = format!("{}/v1/products/{id}", api.url);
+        eventually("the API shows views", SOON, async || {
+            let product: serde_json::Value = self.client.get(&url).send().await.ok()?.json().await.ok()?;
+            product["views"].as_u64()
+        })
+        .await
     }
 
     /// Views of a product in MySQL.

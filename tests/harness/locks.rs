@@ -1,0 +1,42 @@
+//! Rows that a test locks, so that a program stands still in mid-transaction.
+
+use crate::{SOON, Shop, eventually};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+
+/// A locked row; the lock lasts until [`RowLock::release`], or until the test ends.
+pub struct RowLock(Conn);
+
+impl Shop {
+    /// Locks the rows that a condition names, such as `product_views WHERE product_id = 2`.
+    pub async fn lock(&self, rows: &str) -> RowLock {
+        let mut conn = self.sql_connection().await;
+        conn.query_drop("BEGIN").await.expect("a transaction begins");
+        let locked: Vec<mysql_async::Row> = conn.query(format!("SELECT 1 FROM {rows} FOR UPDATE")).await.expect("rows can be locked");
+        assert!(!locked.is_empty(), "there is nothing to lock in {rows}");
+        RowLock(conn)
+    }
+
+    /// Whether somebody else holds a lock on rows, named as in [`Self::lock`].
+    pub async fn is_locked(&self, rows: &str) -> bool {
+        let sql = format!("SELECT 1 FROM {rows} FOR UPDATE NOWAIT");
+        self.sql_connection().await.query_drop(sql).await.is_err()
+    }
+
+    /// Waits until a worker stands in its transaction, before a row that the test has locked. Not by
+    /// `information_schema.innodb_trx`: that is a copy, and asking for it more than ten times a second keeps it old.
+    pub async fn worker_meets_the_lock(&self) {
+        let sql = format!(
+            "SELECT COUNT(*) FROM information_schema.processlist WHERE db = '{}' AND user = 'inventory_worker' \
+             AND (info LIKE '%FOR UPDATE%' OR info LIKE '%INSERT INTO product_views%')",
+            self.database()
+        );
+        eventually("a worker meets the lock", SOON, async || (self.number(&sql).await > 0).then_some(())).await;
+    }
+}
+
+impl RowLock {
+    pub async fn release(mut self) {
+        self.0.query_drop("ROLLBACK").await.expect("a transaction ends");
+    }
+}
