@@ -10,12 +10,19 @@ mod contract;
 mod faults {
     mod prices;
     mod prices_under_load;
+    mod pushes;
+    mod redis_loss;
     mod register;
     mod stampede;
+    mod stores_away;
+    mod views;
+    mod views_under_load;
 }
 mod problems;
+mod redis_full;
 mod replay;
 mod smoke;
 mod startup;
 mod structure;
 mod telemetry;
+mod views;
