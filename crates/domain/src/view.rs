@@ -312,6 +312,15 @@ mod tests {
     }
 
     #[test]
+    fn a_watermarks_total_never_falls() {
+        // The writer does not know that its push 5 arrived, and Redis came back empty.
+        let marks = HashMap::from([(writer(1), Mark { seq: 5, accepted: 12, arrived: 12 })]);
+        let next = Record { accepted: 10, ..record(1, 6, &[(7, 3)]) };
+        let tally = Tally::new(&[Ok(next)], &marks, &BTreeSet::new());
+        assert_eq!(tally.marks[&writer(1)], Mark { seq: 6, accepted: 15, arrived: 15 });
+    }
+
+    #[test]
     fn what_cannot_be_counted_is_set_aside_and_the_rest_counts() {
         let records = parse_records(vec![
             b"rubbish".to_vec(),
