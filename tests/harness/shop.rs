@@ -181,7 +181,7 @@ impl Shop {
         settings
     }
 
-    /// Starts an API and waits until it has both stores.
+    /// Starts an API and waits until it is ready.
     pub async fn api(&self) -> Program {
         self.api_with(&[]).await
     }
@@ -189,13 +189,6 @@ impl Shop {
     pub async fn api_with(&self, extra: &[(&str, String)]) -> Program {
         let mut api = self.api_starting(extra).await;
         api.ready().await;
-        // Ready may mean degraded, and a moment passes until the routes know of the stores.
-        eventually("the API has both stores", SOON, async || {
-            let has_redis = api.metric("inventory_redis_up").await == 1.0;
-            let nothing = self.client.post(format!("{}/v1/views", api.url)).json(&serde_json::json!({"events": []}));
-            (has_redis && nothing.send().await.ok()?.status() == 202).then_some(())
-        })
-        .await;
         api
     }
 

@@ -54,7 +54,7 @@ pub(crate) struct Settings {
     pub(crate) capacity: u64,
     /// Views waiting in a shard that wake a worker.
     pub(crate) batch_views: u64,
-    /// How long a push is sent again.
+    /// How long after its oldest request came a push is sent again.
     pub(crate) push_limit: Duration,
 }
 
@@ -73,6 +73,7 @@ pub(crate) struct Ingest {
 struct Waiting {
     product: u64,
     views: u64,
+    since: Instant,
     answer: oneshot::Sender<Result<(), Refused>>,
 }
 
@@ -121,7 +122,7 @@ impl Ingest {
             return Err(Refused::OverCapacity);
         }
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { product: id.get(), views, answer };
+        let waiting = Waiting { product: id.get(), views, since: Instant::now(), answer };
         let lane = &self.lanes[usize::from(self.shards.of(id))];
         lane.try_send(waiting).map_err(|error| match error {
             TrySendError::Full(_) => Refused::OverCapacity,
@@ -182,12 +183,12 @@ impl Lane {
         };
         self.metrics.push_requests.observe_count(requests.len() as u64);
         self.metrics.push_views.observe_count(record.views());
-        self.deliver(session, &record).await
+        let oldest = requests.iter().map(|request| request.since).min().unwrap_or_else(Instant::now);
+        self.deliver(session, &record, oldest).await
     }
 
     /// Sends a record until it is known to be stored or refused, or until its requests are out of time.
-    async fn deliver(&mut self, mut session: Session, record: &Record) -> Result<(), Refused> {
-        let started = Instant::now();
+    async fn deliver(&mut self, mut session: Session, record: &Record, oldest: Instant) -> Result<(), Refused> {
         let mut doubtful = false;
         loop {
             match view_queue::push(&session, &self.redis.keys, self.shard, record, self.settings.batch_views).await {
@@ -204,7 +205,7 @@ impl Lane {
                 Err(error) => {
                     doubtful = true;
                     self.seq = record.seq;
-                    match self.next_session(started, &error).await {
+                    match self.next_session(oldest, &error).await {
                         Some(next) => session = next,
                         None => return Err(Refused::Unknown),
                     }
@@ -214,8 +215,8 @@ impl Lane {
     }
 
     /// Waits for a session to send a push again; `None` when its requests are out of time.
-    async fn next_session(&self, started: Instant, why: &Error) -> Option<Session> {
-        while started.elapsed() < self.settings.push_limit {
+    async fn next_session(&self, oldest: Instant, why: &Error) -> Option<Session> {
+        while oldest.elapsed() < self.settings.push_limit {
             tokio::time::sleep(RESEND_PAUSE).await;
             if let Ok(session) = self.redis.queue.session() {
                 return Some(session);

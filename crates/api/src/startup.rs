@@ -53,7 +53,11 @@ pub(crate) async fn bring_up(
     state.set_ready(Ready { catalog, ingest: ingest.clone() });
     let watched = Watched { mysql, redis, health, stores: metrics.stores, queue: metrics.queue };
     tokio::select! {
-        () = watch::watch(watched, |depth| ingest.note_depth(depth), shutdown) => Ok(()),
+        () = watch::watch(watched, |depth| ingest.note_depth(depth), shutdown) => {
+            // Requests in hand still wait for their pushes: the tasks end with the last clone of the ingest.
+            lanes.detach_all();
+            Ok(())
+        }
         ended = lanes.join_next() => Err(format!("a task that pushes views ended: {ended:?}")),
     }
 }
@@ -62,7 +66,7 @@ fn of_ingest(settings: &Settings) -> ingest::Settings {
     ingest::Settings {
         capacity: settings.queue_capacity,
         batch_views: settings.batch_views,
-        // A request may wait for the push before its own, and is to hear what became of its own.
-        push_limit: settings.request_timeout * 2 / 5,
+        // Leaves the last sending time to be answered, so that a request hears what became of its push.
+        push_limit: settings.request_timeout * 3 / 5,
     }
 }

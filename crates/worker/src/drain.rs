@@ -86,10 +86,12 @@ impl Drain {
             shards.spawn(async move { drain.run_shard(shard, &wakes[usize::from(shard)], &shutdown).await });
         }
         tokio::select! {
-            _ = self.listen(&wakes) => {}
-            _ = self.report() => {}
+            // In this order: the tasks of idle shards end as soon as the end is requested, which is no failure.
+            biased;
             () = shutdown.requested() => {}
             ended = shards.join_next() => return Err(anyhow!("the drain of a shard ended: {ended:?}")),
+            _ = self.listen(&wakes) => {}
+            _ = self.report() => {}
         }
         while let Some(ended) = shards.join_next().await {
             ended.context("the drain of a shard ended")?;

@@ -286,13 +286,17 @@ async fn keep_connected(inner: Arc<Inner>) {
 async fn watch(inner: &Arc<Inner>, session: Session) {
     while session.is_current() {
         tokio::select! {
+            // Also while a PING waits for its answer: another command may have found the connection dead before it.
             () = inner.broken.notified() => {}
-            () = tokio::time::sleep(PING_INTERVAL) => {
-                // A failed PING gives the session up by itself.
-                let _ = session.command::<String>(RedisOp::Status, &::redis::cmd("PING")).await;
-            }
+            () = ping_after_a_while(&session) => {}
         }
     }
+}
+
+/// A failed PING gives the session up by itself.
+async fn ping_after_a_while(session: &Session) {
+    tokio::time::sleep(PING_INTERVAL).await;
+    let _ = session.command::<String>(RedisOp::Status, &::redis::cmd("PING")).await;
 }
 
 /// Says why once, and not once a second.
