@@ -1,9 +1,8 @@
 //! What happens on every new connection before its first use: who is there, may we use it, are our scripts known.
 
 use super::errors::of_driver;
-use super::info::{Info, Roles, policy_ok};
+use super::info::{Identity, Info, Link, Roles, policy_ok};
 use super::keys::Keys;
-use super::node::{Identity, Link, REPLY_LIMIT};
 use super::scripts::SCRIPTS;
 use crate::Kind;
 use ::redis::aio::MultiplexedConnection;
@@ -12,6 +11,9 @@ use std::time::Duration;
 
 /// Connecting, and each step of the greeting, on a healthy network takes a few milliseconds.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_millis(250);
+
+/// How long a reply may take. Far above any script (tens of ms) and above most stalls of `appendfsync always`.
+const REPLY_LIMIT: Duration = Duration::from_secs(1);
 
 /// Commands on their way on one connection; beyond it callers wait in line.
 const MOST_IN_FLIGHT: usize = 10_000;

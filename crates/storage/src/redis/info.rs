@@ -1,4 +1,4 @@
-//! What a Redis says of itself, and what it may be used for.
+//! What a Redis says of itself, what it is used for, and what became of reaching it.
 
 use telemetry::metrics::RedisRole;
 
@@ -31,6 +31,28 @@ impl Roles {
             Self::Both => &[RedisRole::Queue, RedisRole::Cache],
         }
     }
+}
+
+/// As what a process comes to a server.
+#[derive(Debug)]
+pub(super) struct Identity {
+    pub(super) roles: Roles,
+    pub(super) prefix: String,
+    /// Id of the database that owns the prefix.
+    pub(super) deployment: String,
+}
+
+/// What became of the last attempt to connect.
+#[derive(Debug, Clone)]
+pub enum Link {
+    Up(Info),
+    Away {
+        why: String,
+    },
+    /// Waiting does not mend it: another deployment owns the prefix, or the queue could be evicted.
+    Refused {
+        why: String,
+    },
 }
 
 /// Queue alone: `noeviction`; queue and cache in one: `volatile-lfu` or `-lru`; cache alone: any.

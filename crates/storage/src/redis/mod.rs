@@ -16,14 +16,14 @@ mod scripts;
 pub mod view_queue;
 
 use crate::settings::StoreArgs;
+use info::Identity;
 use keys::Keys;
-use node::Identity;
 use std::sync::Arc;
 use std::time::Duration;
 use telemetry::metrics::StoreMetrics;
 
-pub use info::{Info, Roles};
-pub use node::{Link, Node, Session};
+pub use info::{Info, Link, Roles};
+pub use node::{Node, Session};
 
 /// Both roles of Redis as one process uses them: the queue, and the cache, which may be the same server.
 #[derive(Clone)]

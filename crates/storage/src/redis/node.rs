@@ -5,7 +5,7 @@
 
 use super::errors::{breaks_session, of_driver};
 use super::greeting::{CONNECT_LIMIT, greet, load_scripts};
-use super::info::{Info, Roles, policy_ok};
+use super::info::{Identity, Info, Link, Roles, policy_ok};
 use crate::{Error, Kind};
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation, ServerErrorKind};
@@ -14,9 +14,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use telemetry::metrics::{RedisOp, StoreMetrics};
 use tokio::sync::Notify;
-
-/// How long a reply may take. Far above any script (tens of ms) and above most stalls of `appendfsync always`.
-pub(super) const REPLY_LIMIT: Duration = Duration::from_secs(1);
 
 /// Pause between attempts to connect: the first, and the longest. Short, so that service is back within a second of the server.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -28,32 +25,10 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// How often a quiet connection is tried.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What became of the last attempt to connect.
-#[derive(Debug, Clone)]
-pub enum Link {
-    Up(Info),
-    Away {
-        why: String,
-    },
-    /// Waiting does not mend it: another deployment owns the prefix, or the queue could be evicted.
-    Refused {
-        why: String,
-    },
-}
-
 /// One server. Clones share the connection.
 #[derive(Clone)]
 pub struct Node {
     inner: Arc<Inner>,
-}
-
-/// As what a process comes to a server.
-#[derive(Debug)]
-pub(super) struct Identity {
-    pub(super) roles: Roles,
-    pub(super) prefix: String,
-    /// Id of the database that owns the prefix.
-    pub(super) deployment: String,
 }
 
 struct Inner {
