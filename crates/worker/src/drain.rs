@@ -7,7 +7,7 @@
 //! set aside, in the transaction of its batch.
 
 use crate::config::DrainArgs;
-use anyhow::{Context, anyhow};
+use anyhow::{Context, ensure};
 use domain::view::{Tally, parse_records};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -86,12 +86,14 @@ impl Drain {
             shards.spawn(async move { drain.run_shard(shard, &wakes[usize::from(shard)], &shutdown).await });
         }
         tokio::select! {
-            // In this order: the tasks of idle shards end as soon as the end is requested, which is no failure.
-            biased;
-            () = shutdown.requested() => {}
-            ended = shards.join_next() => return Err(anyhow!("the drain of a shard ended: {ended:?}")),
             _ = self.listen(&wakes) => {}
             _ = self.report() => {}
+            () = shutdown.requested() => {}
+            Some(ended) = shards.join_next() => {
+                ended.context("the drain of a shard ended")?;
+                // Idle shards end when the end is requested, and may hear of it before this task does.
+                ensure!(shutdown.is_requested(), "the drain of a shard ended");
+            }
         }
         while let Some(ended) = shards.join_next().await {
             ended.context("the drain of a shard ended")?;
