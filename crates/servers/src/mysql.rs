@@ -65,6 +65,8 @@ impl Mysql {
         let prepare = || {
             let templates = templates.unwrap_or_default();
             mysql_data::prepare(&program, flavour, &dir.join("data"), &templates)?;
+            let temporary = dir.join("tmp");
+            std::fs::create_dir_all(&temporary).map_err(Error::io(format!("making {}", temporary.display())))?;
             write(&dir.join("my.cnf"), SETTINGS)?;
             write(&dir.join("init.sql"), &init_sql(&databases))
         };
@@ -104,6 +106,8 @@ fn command(program: &Path, flavour: Flavour, options: &MysqlOptions, port: u16) 
     command.args(mysql_data::small(flavour)).args(mysql_data::as_this_user(&options.dir));
     command.args([
         format!("--datadir={dir}/data"),
+        // Of its own: a server that starts deletes the temporary tables that it finds there, also those of another.
+        format!("--tmpdir={dir}/tmp"),
         format!("--init-file={dir}/init.sql"),
         format!("--pid-file={dir}/pid"),
         // Relative to the data directory: a socket's whole path may have no more than 107 bytes.
