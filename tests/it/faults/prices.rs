@@ -16,6 +16,13 @@ async fn shop() -> (Shop, Program) {
     (shop, api)
 }
 
+/// An API that reaches Redis through the proxy.
+async fn api_behind_redis_proxy(shop: &Shop) -> (Proxy, Program) {
+    let redis = Proxy::to(shop.redis.port()).await;
+    let writing = shop.api_behind(None, Some(&redis)).await;
+    (redis, writing)
+}
+
 /// Both APIs show this, also once more through the entry that the first reads have filled.
 async fn assert_shown(apis: [&Program; 2], version: u64, amount: &str) {
     for api in apis.iter().chain(&apis) {
@@ -159,8 +166,7 @@ async fn nobody_is_answered_from_a_select_that_was_sent_before_he_asked() {
 #[tokio::test]
 async fn a_publish_that_comes_after_a_later_write_is_dropped() {
     let (shop, api) = shop().await;
-    let redis = Proxy::to(shop.redis.port()).await;
-    let writing = shop.api_behind(None, Some(&redis)).await;
+    let (redis, writing) = api_behind_redis_proxy(&shop).await;
     redis.hold_request_with("D2|");
     let write = write(&writing, "2.00");
     redis.caught().await;
@@ -178,8 +184,7 @@ async fn a_publish_that_comes_after_a_later_write_is_dropped() {
 async fn a_write_whose_publish_is_lost_is_acknowledged_and_read_right() {
     let (shop, api) = shop().await;
     assert!(api.see(ID).await.is(1, "1.00"));
-    let redis = Proxy::to(shop.redis.port()).await;
-    let writing = shop.api_behind(None, Some(&redis)).await;
+    let (redis, writing) = api_behind_redis_proxy(&shop).await;
     redis.hold_request_with("D2|");
     let write = write(&writing, "2.00");
     redis.caught().await;
@@ -192,8 +197,7 @@ async fn a_write_whose_publish_is_lost_is_acknowledged_and_read_right() {
 #[tokio::test]
 async fn a_write_that_cannot_be_announced_is_refused_and_never_seen() {
     let (shop, api) = shop().await;
-    let redis = Proxy::to(shop.redis.port()).await;
-    let writing = shop.api_behind(None, Some(&redis)).await;
+    let (redis, writing) = api_behind_redis_proxy(&shop).await;
     assert!(writing.see(ID).await.is(1, "1.00"));
     redis.refuse();
     redis.cut();
@@ -216,8 +220,7 @@ async fn a_write_that_cannot_be_announced_is_refused_and_never_seen() {
 async fn a_mark_that_arrives_after_its_write_was_refused_costs_uncached_reads_only() {
     let (shop, api) = shop().await;
     assert!(api.see(ID).await.is(1, "1.00"));
-    let redis = Proxy::to(shop.redis.port()).await;
-    let writing = shop.api_behind(None, Some(&redis)).await;
+    let (redis, writing) = api_behind_redis_proxy(&shop).await;
     redis.hold_request_with("W2:");
     let write = write(&writing, "2.00");
     redis.caught().await;

@@ -33,7 +33,7 @@ pub enum Locked {
 
 fn product(mut row: Row) -> Result<ProductRow, Error> {
     let row = &mut row;
-    let id = ProductId::new(take(row, "id")?).map_err(|error| Error::new(Kind::Corrupt, format!("products.id {error}")))?;
+    let id = product_id(take(row, "id")?)?;
     let price: Option<Decimal> = take(row, "price")?;
     let currency: Option<String> = take(row, "currency")?;
     let deleted_at: Option<NaiveDateTime> = take(row, "deleted_at")?;
@@ -48,6 +48,10 @@ fn product(mut row: Row) -> Result<ProductRow, Error> {
         updated_at: time(row)?,
     };
     Ok(ProductRow { product, deleted: deleted_at.is_some() })
+}
+
+fn product_id(id: u64) -> Result<ProductId, Error> {
+    ProductId::new(id).map_err(|error| Error::new(Kind::Corrupt, format!("products.id {error}")))
 }
 
 /// Zero dates, which other writers can leave behind, are shown as the beginning of 1970.
@@ -133,7 +137,7 @@ pub async fn ids_of(mysql: &MySql, skus: &[Sku]) -> Result<HashMap<Sku, ProductI
     let list = serde_json::json!(skus).to_string();
     let rows = mysql.rows(MysqlOp::Products, SQL, (list,)).await?;
     let pair = |mut row: Row| -> Result<(Sku, ProductId), Error> {
-        let id = ProductId::new(take(&mut row, "id")?).map_err(|error| Error::new(Kind::Corrupt, format!("products.id {error}")))?;
+        let id = product_id(take(&mut row, "id")?)?;
         Ok((Sku::stored(take(&mut row, "sku")?), id))
     };
     rows.into_iter().map(pair).collect()
@@ -208,7 +212,7 @@ pub async fn insert(tx: &mut Tx, product: &NewProduct, reason: Option<&str>, act
     ]
     .into();
     let id = match tx.execute(sql, params).await {
-        Ok(id) => ProductId::new(id).map_err(|error| Error::new(Kind::Corrupt, format!("products.id {error}")))?,
+        Ok(id) => product_id(id)?,
         Err(error) if error.code() == Some(DUPLICATE_KEY) => return Ok(None),
         Err(error) => return Err(error),
     };

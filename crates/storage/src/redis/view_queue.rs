@@ -15,7 +15,7 @@ use super::scripts::SCRIPTS;
 use super::{Node, Redis, Session};
 use crate::{Error, Kind};
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{FromRedisValue, Value};
+use ::redis::{FromRedisValue, Script, ScriptInvocation, Value};
 use domain::ProductId;
 use domain::view::Record;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +28,15 @@ pub const MOST_PRODUCTS: u64 = 5_000;
 
 /// Most records of a batch, for times when each push carries a view or two. Claiming 5,000 takes Redis under 50 ms.
 pub const MOST_RECORDS: u64 = 5_000;
+
+/// A call of a script with its keys, in the order of its header.
+fn invoke<'a>(script: &'a Script, keys: &[&String]) -> ScriptInvocation<'a> {
+    let mut call = script.prepare_invoke();
+    for key in keys {
+        call.key(key);
+    }
+    call
+}
 
 /// What became of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +56,7 @@ pub struct Pushed {
 /// `Full`, `Unavailable`: nothing was stored. Any other kind: it may have been stored; repeat it as it is.
 pub async fn push(session: &Session, keys: &Keys, shard: u16, record: &Record, wake_at_views: u64) -> Result<Pushed, Error> {
     let queue = keys.queue(shard);
-    let mut call = SCRIPTS.push.prepare_invoke();
-    for key in [&queue.open, &queue.wseq, &queue.pend, &queue.entries, &queue.ready, &queue.waiting] {
-        call.key(key);
-    }
+    let mut call = invoke(&SCRIPTS.push, &[&queue.open, &queue.wseq, &queue.pend, &queue.entries, &queue.ready, &queue.waiting]);
     call.arg(wake_at_views);
     for field in record.fields() {
         call.arg(field);
@@ -89,12 +95,9 @@ pub struct Claim<'a> {
 /// As any command; a batch may have been sealed, and the next claim returns it.
 pub async fn claim(session: &Session, keys: &Keys, shard: u16, claim: &Claim<'_>) -> Result<Claimed, Error> {
     let queue = keys.queue(shard);
-    let mut call = SCRIPTS.claim.prepare_invoke();
     let names =
         [&queue.open, &queue.batch, &queue.batch_id, &queue.sums, &queue.sv, &queue.ready, &queue.waiting, &queue.claimant, &queue.entries];
-    for key in names {
-        call.key(key);
-    }
+    let mut call = invoke(&SCRIPTS.claim, &names);
     call.arg(claim.new_id)
         .arg(claim.worker)
         .arg(claim.deadline.as_millis() as u64)
@@ -129,10 +132,8 @@ pub async fn settle(
     ids: &BTreeSet<u64>,
 ) -> Result<bool, Error> {
     let queue = keys.queue(shard);
-    let mut call = SCRIPTS.settle.prepare_invoke();
-    for key in [&queue.batch, &queue.batch_id, &queue.sums, &queue.pend, &queue.entries, &queue.sv, &queue.claimant] {
-        call.key(key);
-    }
+    let mut call =
+        invoke(&SCRIPTS.settle, &[&queue.batch, &queue.batch_id, &queue.sums, &queue.pend, &queue.entries, &queue.sv, &queue.claimant]);
     call.arg(batch).arg(u8::from(exact)).arg(keys.total_prefix(session.run8(), shard)).arg(worker);
     for id in ids {
         call.arg(*id);
@@ -223,8 +224,8 @@ pub(super) fn add_shown(pipeline: &mut ::redis::Pipeline, keys: &Keys, session: 
     }
     for (shard, places) in &shards {
         let queue = keys.queue(*shard);
-        let mut call = SCRIPTS.shown.prepare_invoke();
-        call.key(&queue.pend).key(&queue.batch_id).key(&queue.sums).key(&queue.sv).arg(keys.total_prefix(session.run8(), *shard));
+        let mut call = invoke(&SCRIPTS.shown, &[&queue.pend, &queue.batch_id, &queue.sums, &queue.sv]);
+        call.arg(keys.total_prefix(session.run8(), *shard));
         for place in places {
             call.arg(ids[*place].get());
         }
@@ -318,12 +319,8 @@ impl ShownFill {
             };
             let in_totals = state.sealed.is_some() && totals.last_batches.get(shard) == state.sealed.as_ref();
             let queue = redis.keys.queue(*shard);
-            let mut call = SCRIPTS.shown_store.prepare_invoke();
-            call.key(&queue.pend)
-                .key(&queue.sv)
-                .arg(redis.keys.total_prefix(self.session.run8(), *shard))
-                .arg(sv)
-                .arg(redis.total_ttl_ms());
+            let mut call = invoke(&SCRIPTS.shown_store, &[&queue.pend, &queue.sv]);
+            call.arg(redis.keys.total_prefix(self.session.run8(), *shard)).arg(sv).arg(redis.total_ttl_ms());
             for (id, (_, _, sum)) in ids.iter().zip(&state.products) {
                 let views = totals.views.get(&id.get()).copied().unwrap_or(0);
                 call.arg(id.get()).arg(views.saturating_sub(if in_totals { *sum } else { 0 }));
@@ -365,11 +362,10 @@ pub async fn status(session: &Session, keys: &Keys) -> Result<Vec<ShardStatus>, 
     let mut pipeline = ::redis::pipe();
     for shard in keys.shards().all() {
         let queue = keys.queue(shard);
-        let mut call = SCRIPTS.status.prepare_invoke();
-        for key in [&queue.open, &queue.batch, &queue.batch_id, &queue.sums, &queue.wseq, &queue.waiting, &queue.entries, &queue.sv] {
-            call.key(key);
-        }
-        pipeline.invoke_script(&call);
+        pipeline.invoke_script(&invoke(
+            &SCRIPTS.status,
+            &[&queue.open, &queue.batch, &queue.batch_id, &queue.sums, &queue.wseq, &queue.waiting, &queue.entries, &queue.sv],
+        ));
     }
     let replies: Vec<Vec<Option<Vec<u8>>>> = session.pipeline(RedisOp::Status, &pipeline).await?;
     replies.iter().map(|reply| shard_status(reply)).collect()
