@@ -7,17 +7,17 @@ use crate::config::Settings;
 use crate::edge::{Edge, LogBudget};
 use crate::routes;
 use crate::startup::{self, Metrics};
-use crate::state::State;
+use crate::state::{State, Stores};
 use actix_web::body::BoxBody;
 use actix_web::dev::{Server, Service, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::{App, HttpServer, web};
 use anyhow::Context;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use telemetry::health::{Health, Role};
-use telemetry::metrics::{HttpMetrics, Registry};
+use telemetry::metrics::{HttpMetrics, IngestMetrics, Registry};
 use telemetry::ops::{Ops, serve_ops};
 use telemetry::stop::Shutdown;
 
@@ -40,15 +40,17 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 /// What every HTTP thread builds its router from.
 #[derive(Clone)]
 pub(crate) struct Shared {
-    pub(crate) state: web::Data<State>,
+    pub(crate) stores: Arc<OnceLock<Stores>>,
+    pub(crate) time_limit: Duration,
+    pub(crate) views: Arc<IngestMetrics>,
     pub(crate) http: Arc<HttpMetrics>,
     pub(crate) log_budget: Arc<LogBudget>,
 }
 
 impl Shared {
-    pub(crate) fn new(registry: &Registry, state: State) -> Self {
+    pub(crate) fn new(registry: &Registry, time_limit: Duration, views: Arc<IngestMetrics>) -> Self {
         let http = Arc::new(HttpMetrics::new(registry, &routes::SPECS));
-        Self { state: web::Data::new(state), http, log_budget: Arc::new(LogBudget::new()) }
+        Self { stores: Arc::default(), time_limit, views, http, log_budget: Arc::new(LogBudget::new()) }
     }
 }
 
@@ -59,7 +61,8 @@ pub(crate) fn app(
     impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = actix_web::Error, InitError = ()> + use<>,
 > {
     let edge = Rc::new(Edge::new(&shared.http, shared.log_budget.clone()));
-    App::new().app_data(shared.state.clone()).configure(|config| routes::configure(config, &shared.http)).wrap_fn(move |request, inner| {
+    let state = web::Data::new(State::new(shared.stores.clone(), shared.time_limit, shared.views.clone()));
+    App::new().app_data(state).configure(|config| routes::configure(config, &shared.http)).wrap_fn(move |request, inner| {
         let (edge, began) = (edge.clone(), Instant::now());
         let response = inner.call(request);
         async move { Ok(edge.finish(response.await?, began.elapsed())) }
@@ -88,7 +91,7 @@ impl Application {
         let ops_address = ops_listener.local_addr()?;
         let (registry, health) = (Registry::new("inventory-api"), Health::new(Role::Api));
         let metrics = Metrics::new(&registry);
-        let shared = Shared::new(&registry, State::new(settings.request_timeout, metrics.ingest.clone()));
+        let shared = Shared::new(&registry, settings.request_timeout, metrics.ingest.clone());
         let (server, address) = listen(&settings, shared.clone())?;
         let ops = serve_ops(ops_listener, Ops { registry, health: health.clone() }, |_| ())?;
         let addresses = [address, ops_address];
@@ -110,8 +113,7 @@ impl Application {
         let mut server = tokio::spawn(server);
         // Answers to the last, so that probes see the draining.
         let _ops = AbortOnDrop(tokio::spawn(ops));
-        let state = shared.state.into_inner();
-        let mut stores = tokio::spawn(startup::bring_up(settings, state, metrics, health.clone(), shutdown.clone()));
+        let mut stores = tokio::spawn(startup::bring_up(settings, shared.stores, metrics, health.clone(), shutdown.clone()));
         tokio::select! {
             biased;
             () = shutdown.requested() => {}

@@ -2,7 +2,6 @@
 
 use crate::application::{Shared, app};
 use crate::problem;
-use crate::state::State;
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::{Method, StatusCode, header};
@@ -22,8 +21,8 @@ struct Server {
 /// One that has not reached its stores.
 fn server() -> Server {
     let registry = Registry::new("inventory-api");
-    let state = State::new(Duration::from_millis(200), Arc::new(IngestMetrics::new(&registry)));
-    Server { shared: Shared::new(&registry, state), registry }
+    let views = Arc::new(IngestMetrics::new(&registry));
+    Server { shared: Shared::new(&registry, Duration::from_millis(200), views), registry }
 }
 
 impl Server {

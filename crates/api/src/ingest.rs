@@ -1,8 +1,9 @@
 //! Views on their way in: written behind.
 //!
-//! A request waits in memory for the next push of its product's shard. One push a shard is under way; it is
-//! one script that stores one record, and when Redis has it, every request that waited is answered. Pushes
-//! therefore grow with the load by themselves: no timer, and no latency added when idle.
+//! A request waits in memory for the next push of its product's shard. Each HTTP thread is a writer of its own and has
+//! one push a shard under way; it is one script that stores one record, and when Redis has it, every request of the
+//! thread that waited is answered. Pushes therefore grow with the load by themselves: no timer, no latency added when
+//! idle, and nobody on another thread to wake.
 //!
 //! A push whose answer is lost is sent again, under its sequence number, until its requests are out of time.
 //! It is then given up and its number is not used again: it was stored once, or never, and a late arrival is
@@ -22,13 +23,13 @@ use storage::{Error, Kind, Redis};
 use telemetry::metrics::{IngestMetrics, ViewOutcome};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 /// Requests answered by one push. With at most 1,000 views a request no product passes a million views in a record.
 const MOST_REQUESTS: usize = 1_000;
 
-/// Requests that may wait in one shard; past it they are refused.
+/// Requests of one thread that may wait in one shard; past it they are refused.
 const MOST_WAITING: usize = 16_384;
 
 /// Pause between two sendings of a push that was not answered.
@@ -58,11 +59,19 @@ pub(crate) struct Settings {
     pub(crate) push_limit: Duration,
 }
 
-/// Takes views in. Clones share the shards.
-#[derive(Clone)]
+/// What all threads' ingests have in common.
+pub(crate) struct Intake {
+    redis: Redis,
+    settings: Settings,
+    entries: Arc<[AtomicU64]>,
+    metrics: Arc<IngestMetrics>,
+    tasks: mpsc::UnboundedSender<JoinHandle<()>>,
+}
+
+/// Takes the views of one thread in.
 pub(crate) struct Ingest {
     catalog: Catalog,
-    lanes: Arc<[mpsc::Sender<Waiting>]>,
+    lanes: Box<[mpsc::Sender<Waiting>]>,
     entries: Arc<[AtomicU64]>,
     shards: domain::Shards,
     capacity: u64,
@@ -77,26 +86,41 @@ struct Waiting {
     answer: oneshot::Sender<Result<(), Refused>>,
 }
 
-impl Ingest {
-    /// Starts one task a shard on the runtime that it is called on. The tasks end with the last clone of the ingest; one
-    /// that ends before has panicked.
-    pub(crate) fn start(catalog: Catalog, redis: &Redis, settings: Settings, metrics: Arc<IngestMetrics>) -> (Self, JoinSet<()>) {
-        let shards = redis.keys.shards();
-        let entries: Arc<[AtomicU64]> = shards.all().map(|_| AtomicU64::new(0)).collect();
+impl Intake {
+    /// The second part yields each task that pushes; one that ends while its thread serves has panicked.
+    pub(crate) fn new(redis: Redis, settings: Settings, metrics: Arc<IngestMetrics>) -> (Self, mpsc::UnboundedReceiver<JoinHandle<()>>) {
+        let entries = redis.keys.shards().all().map(|_| AtomicU64::new(0)).collect();
+        let (tasks, started) = mpsc::unbounded_channel();
+        (Self { redis, settings, entries, metrics, tasks }, started)
+    }
+
+    /// Starts one task a shard on the thread that calls it. The tasks end with the ingest.
+    pub(crate) fn here(&self, catalog: &Catalog) -> Ingest {
+        let (redis, shards) = (self.redis.here(), self.redis.keys.shards());
         let writer = Writer::new(Uuid::new_v4());
-        metrics.waiting_limit.set_count(u64::from(shards.count()) * MOST_WAITING as u64);
-        let mut tasks = JoinSet::new();
+        self.metrics.waiting_limit.add(i64::from(shards.count()) * MOST_WAITING as i64);
         let lane = |shard| {
             let (sender, waiting) = mpsc::channel(MOST_WAITING);
-            let (redis, entries, metrics) = (redis.clone(), entries.clone(), metrics.clone());
-            let lane = Lane { redis, shard, writer, seq: 0, accepted: 0, entries, settings, metrics };
-            tasks.spawn(lane.run(waiting));
+            let (redis, entries, metrics) = (redis.clone(), self.entries.clone(), self.metrics.clone());
+            let lane = Lane { redis, shard, writer, seq: 0, accepted: 0, entries, settings: self.settings, metrics };
+            // Nobody listens any more while the process stops.
+            let _ = self.tasks.send(tokio::spawn(lane.run(waiting)));
             sender
         };
         let lanes = shards.all().map(lane).collect();
-        (Self { catalog, lanes, entries, shards, capacity: settings.capacity, metrics }, tasks)
+        let (entries, capacity, metrics) = (self.entries.clone(), self.settings.capacity, self.metrics.clone());
+        Ingest { catalog: catalog.clone(), lanes, entries, shards, capacity, metrics }
     }
 
+    /// Takes over what the queue holds: over capacity nothing is pushed, so no push would tell that there is room again.
+    pub(crate) fn note_depth(&self, depth: &Depth) {
+        for (known, entries) in self.entries.iter().zip(&depth.shard_entries) {
+            known.store(*entries, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Ingest {
     /// Takes `views` (1 to 1,000) of a product in; returns when they are in Redis.
     ///
     /// # Errors
@@ -130,13 +154,6 @@ impl Ingest {
         })?;
         self.metrics.waiting_requests.add(1);
         answered.await.unwrap_or(Err(Refused::Unknown))
-    }
-
-    /// Takes over what the queue holds: over capacity nothing is pushed, so no push would tell that there is room again.
-    pub(crate) fn note_depth(&self, depth: &Depth) {
-        for (known, entries) in self.entries.iter().zip(&depth.shard_entries) {
-            known.store(*entries, Ordering::Relaxed);
-        }
     }
 }
 

@@ -9,13 +9,13 @@ const MAX_BYTES: usize = 128;
 
 /// Makes ids of one thread: random digits, then a number that rises by one.
 pub(crate) struct RequestIds {
-    prefix: u64,
+    prefix: String,
     last: Cell<u64>,
 }
 
 impl RequestIds {
     pub(crate) fn new() -> Self {
-        Self { prefix: fastrand::u64(..), last: Cell::new(0) }
+        Self { prefix: format!("{:016x}-", fastrand::u64(..)), last: Cell::new(0) }
     }
 
     /// The request's `X-Request-Id` if it has 1 to 128 visible ASCII characters, else a new one.
@@ -28,7 +28,8 @@ impl RequestIds {
     fn next(&self) -> HeaderValue {
         let number = self.last.get() + 1;
         self.last.set(number);
-        HeaderValue::try_from(format!("{:016x}-{number:x}", self.prefix)).expect("hexadecimal digits and a dash")
+        let mut digits = itoa::Buffer::new();
+        HeaderValue::try_from([&self.prefix, digits.format(number)].concat()).expect("digits and a dash")
     }
 }
 

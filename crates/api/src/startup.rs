@@ -1,14 +1,17 @@
 //! Reaching the stores, while the listener already answers 503 `starting`, and looking after them from then on.
 
 use crate::config::Settings;
-use crate::ingest::{self, Ingest};
-use crate::state::{Ready, State};
+use crate::ingest::{self, Intake};
+use crate::state::Stores;
 use catalog::Catalog;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use storage::status::Depth;
 use storage::watch::{self, Watched};
 use telemetry::health::Health;
 use telemetry::metrics::{CacheMetrics, IngestMetrics, PriceMetrics, QueueMetrics, Registry, StoreMetrics};
 use telemetry::stop::Shutdown;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// All metrics of the API but those of HTTP. Declared at once, so that each series exists from the start.
 #[derive(Clone)]
@@ -32,13 +35,13 @@ impl Metrics {
     }
 }
 
-/// Waits for the stores, makes the state ready, and watches both until the process stops.
+/// Waits for the stores, hands them to the HTTP threads, and watches both until the process stops.
 ///
 /// # Errors
 /// The stores refuse this process for a reason that waiting does not mend.
 pub(crate) async fn bring_up(
     settings: Settings,
-    state: Arc<State>,
+    stores: Arc<OnceLock<Stores>>,
     metrics: Metrics,
     health: Health,
     shutdown: Shutdown,
@@ -49,16 +52,27 @@ pub(crate) async fn bring_up(
     let catalog_metrics = catalog::Metrics { cache: metrics.cache, prices: metrics.prices };
     let catalog = Catalog::new(mysql.clone(), redis.clone(), catalog_metrics);
     metrics.queue.capacity.set_count(settings.queue_capacity);
-    let (ingest, mut lanes) = Ingest::start(catalog.clone(), &redis, of_ingest(&settings), metrics.ingest);
-    state.set_ready(Ready { catalog, ingest: ingest.clone() });
+    let (intake, started) = Intake::new(redis.clone(), of_ingest(&settings), metrics.ingest);
+    let reached = stores.set(Stores { catalog, intake }).is_ok();
+    debug_assert!(reached, "the stores are brought up once");
+    let note_depth = |depth: &Depth| stores.get().into_iter().for_each(|stores| stores.intake.note_depth(depth));
     let watched = Watched { mysql, redis, health, stores: metrics.stores, queue: metrics.queue };
     tokio::select! {
-        () = watch::watch(watched, |depth| ingest.note_depth(depth), shutdown) => {
-            // Requests in hand still wait for their pushes: the tasks end with the last clone of the ingest.
-            lanes.detach_all();
-            Ok(())
+        biased;
+        () = watch::watch(watched, note_depth, shutdown) => Ok(()),
+        why = first_to_end(started) => Err(why),
+    }
+}
+
+/// Waits until one of the tasks that push views has ended, of whatever thread.
+async fn first_to_end(mut started: mpsc::UnboundedReceiver<JoinHandle<()>>) -> String {
+    let mut lanes = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(lane) = started.recv() => drop(lanes.spawn(lane)),
+            Some(ended) = lanes.join_next() => return format!("a task that pushes views ended: {ended:?}"),
+            else => return "nobody takes views in".to_owned(),
         }
-        ended = lanes.join_next() => Err(format!("a task that pushes views ended: {ended:?}")),
     }
 }
 

@@ -1,42 +1,53 @@
-//! What all request handlers share.
+//! What the request handlers of one thread share.
 //!
 //! Handlers ask it for the stores, which may not have been reached yet, and for time limits.
 
 use crate::error::ApiError;
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, Intake};
 use catalog::Catalog;
+use std::cell::OnceCell;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use telemetry::metrics::IngestMetrics;
 
 /// What exists once the stores were reached.
+pub(crate) struct Stores {
+    pub(crate) catalog: Catalog,
+    pub(crate) intake: Intake,
+}
+
+/// The stores as one HTTP thread uses them: its requests share round trips with each other and wake no other thread.
 pub(crate) struct Ready {
     pub(crate) catalog: Catalog,
     pub(crate) ingest: Ingest,
 }
 
+/// Of one HTTP thread.
 pub(crate) struct State {
-    ready: OnceLock<Ready>,
+    stores: Arc<OnceLock<Stores>>,
+    ready: OnceCell<Ready>,
     /// How long the body of a request may take to arrive, and then the work on it.
     pub(crate) time_limit: Duration,
     pub(crate) views: Arc<IngestMetrics>,
 }
 
 impl State {
-    pub(crate) fn new(time_limit: Duration, views: Arc<IngestMetrics>) -> Self {
-        Self { ready: OnceLock::new(), time_limit, views }
-    }
-
-    /// Called once, when the stores were reached for the first time.
-    pub(crate) fn set_ready(&self, ready: Ready) {
-        let first = self.ready.set(ready).is_ok();
-        debug_assert!(first, "the stores are brought up once");
+    /// `stores` is set once, when they were reached for the first time.
+    pub(crate) fn new(stores: Arc<OnceLock<Stores>>, time_limit: Duration, views: Arc<IngestMetrics>) -> Self {
+        Self { stores, ready: OnceCell::new(), time_limit, views }
     }
 
     /// # Errors
     /// [`ApiError::Starting`]
     pub(crate) fn ready(&self) -> Result<&Ready, ApiError> {
-        self.ready.get().ok_or(ApiError::Starting)
+        if let Some(ready) = self.ready.get() {
+            return Ok(ready);
+        }
+        let stores = self.stores.get().ok_or(ApiError::Starting)?;
+        Ok(self.ready.get_or_init(|| {
+            let catalog = stores.catalog.here();
+            Ready { ingest: stores.intake.here(&catalog), catalog }
+        }))
     }
 
     /// Waits for a read, which is dropped at the time limit.

@@ -3,12 +3,14 @@
 //! A load joins the next flight, and a flight takes what waits when it starts; so whatever a load returns was
 //! read after the load began. That is what a plain single-flight breaks: a statement on the wire may be older
 //! than a write that was acknowledged meanwhile. At most [`FLIGHTS`] flights of [`MOST_KEYS`] keys are under
-//! way, and at most [`MOST_WAITING`] loads wait: MySQL sees a bounded number of statements however many miss.
+//! way, and at most [`MOST_WAITING`] loads wait: MySQL sees a bounded number of statements however many miss. What may be
+//! a little late can be paced: then flights also keep a distance, and a busy time asks no more often than a quiet one.
 
 use futures_util::future::BoxFuture;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use storage::{Error, Kind};
 use tokio::sync::oneshot;
 
@@ -30,6 +32,8 @@ pub(crate) struct Gather<K, V> {
 
 struct Inner<K, V> {
     flight: Flight<K, V>,
+    flights: usize,
+    pace: Duration,
     waiting: Mutex<Waiting<K, V>>,
     runtime: tokio::runtime::Handle,
 }
@@ -52,9 +56,26 @@ where
     where
         F: Future<Output = Result<HashMap<K, V>, Error>> + Send + 'static,
     {
+        Self::with(flight, FLIGHTS, Duration::ZERO)
+    }
+
+    /// One flight at a time, which then waits for `pace` unless the next one is full already. A load that comes after a quiet
+    /// time flies at once.
+    pub(crate) fn paced<F>(pace: Duration, flight: impl Fn(Vec<K>) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<HashMap<K, V>, Error>> + Send + 'static,
+    {
+        Self::with(flight, 1, pace)
+    }
+
+    fn with<F>(flight: impl Fn(Vec<K>) -> F + Send + Sync + 'static, flights: usize, pace: Duration) -> Self
+    where
+        F: Future<Output = Result<HashMap<K, V>, Error>> + Send + 'static,
+    {
         let waiting = Waiting { loads: HashMap::new(), order: VecDeque::new(), count: 0, flights: 0 };
         let flight: Flight<K, V> = Box::new(move |keys| Box::pin(flight(keys)));
-        Self { inner: Arc::new(Inner { flight, waiting: Mutex::new(waiting), runtime: tokio::runtime::Handle::current() }) }
+        let runtime = tokio::runtime::Handle::current();
+        Self { inner: Arc::new(Inner { flight, flights, pace, waiting: Mutex::new(waiting), runtime }) }
     }
 
     /// Loads one key. `joined` tells whether the load shares the key of another that was waiting.
@@ -90,7 +111,7 @@ where
         if !joined {
             order.push_back(key);
         }
-        if *flights < FLIGHTS {
+        if *flights < self.flights {
             *flights += 1;
             self.runtime.spawn(self.clone().fly());
         }
@@ -114,7 +135,14 @@ where
                     let _ = answer.send(value.clone());
                 }
             }
+            if !self.pace.is_zero() && !self.next_is_full() {
+                tokio::time::sleep(self.pace).await;
+            }
         }
+    }
+
+    fn next_is_full(&self) -> bool {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).order.len() >= MOST_KEYS
     }
 
     #[allow(clippy::type_complexity)]
@@ -195,6 +223,21 @@ mod tests {
             load.await.unwrap();
         }
         assert!(gate.started.load(Ordering::SeqCst) <= 2 * FLIGHTS, "{} statements", gate.started.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test]
+    async fn paced_flights_keep_their_distance_and_carry_what_came_meanwhile() {
+        let (pace, flights) = (Duration::from_millis(20), Arc::new(AtomicUsize::new(0)));
+        let counted = flights.clone();
+        let gather = Gather::paced(pace, move |keys: Vec<u64>| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async move { Ok(keys.into_iter().map(|key| (key, key)).collect()) }
+        });
+        gather.load(0).await.0.unwrap();
+        let after_the_first = std::time::Instant::now();
+        futures_util::future::join_all((1..50).map(|key| gather.load(key))).await;
+        assert!(after_the_first.elapsed() >= pace / 2, "{:?}", after_the_first.elapsed());
+        assert_eq!(flights.load(Ordering::SeqCst), 2);
     }
 
     #[tokio::test]

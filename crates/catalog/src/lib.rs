@@ -19,6 +19,7 @@ use domain::Sku;
 use std::sync::Arc;
 use storage::{Kind, MySql, Redis};
 use telemetry::metrics::{CacheMetrics, PriceMetrics};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 /// Why something asked of the catalog did not happen.
@@ -60,12 +61,16 @@ pub struct Metrics {
 #[derive(Clone)]
 pub struct Catalog {
     inner: Arc<Inner>,
+    here: Arc<read::Here>,
 }
 
 struct Inner {
     stores: Stores,
     reads: read::Gathers,
     beside: read::Beside,
+    availability: Arc<read::Availability>,
+    /// Where MySQL is spoken to.
+    runtime: Handle,
     /// Turns of reads that cannot share a statement, so that a burst of them leaves connections to writes.
     ungathered: Semaphore,
     known: known::Known,
@@ -89,6 +94,18 @@ impl Catalog {
         let stores = Stores { mysql, redis };
         let (reads, known) = (read::Gathers::new(&stores), known::Known::new(&stores.mysql));
         let (beside, ungathered) = (read::Beside::default(), Semaphore::new(MOST_UNGATHERED));
-        Self { inner: Arc::new(Inner { stores, reads, beside, ungathered, known, metrics }) }
+        let runtime = Handle::current();
+        let availability = read::availability();
+        let here = Arc::new(read::Here::new(&stores, stores.redis.clone(), &availability, &runtime));
+        Self { inner: Arc::new(Inner { stores, reads, beside, availability, runtime, ungathered, known, metrics }), here }
+    }
+
+    /// The same catalog for another runtime, such as an HTTP thread's: its reads of the cache go over a connection of their own
+    /// there, and a hit meets no other thread. Everything else stays shared. Must be called on that runtime.
+    #[must_use]
+    pub fn here(&self) -> Self {
+        let Inner { stores, availability, runtime, .. } = &*self.inner;
+        let here = Arc::new(read::Here::new(stores, stores.redis.here(), availability, runtime));
+        Self { inner: self.inner.clone(), here }
     }
 }

@@ -1,6 +1,6 @@
 //! Read-through.
 //!
-//! 1. One round trip reads entry, availability and shown views. Data → answer.
+//! 1. One round trip reads entry and shown views of all that a thread asks for at the moment. Data → answer.
 //! 2. Otherwise the id joins the next flight, which takes leases for what is absent, reads those rows with a
 //!    shared lock and without waiting, and fills. What is marked, leased by others or locked is read plainly
 //!    and not filled. Redis away: everything is read plainly.
@@ -12,6 +12,7 @@ use crate::{Catalog, Error, Stores};
 use chrono::{DateTime, Utc};
 use domain::{ProductId, Sku};
 use futures_util::future::join_all;
+use quick_cache::sync::Cache;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,7 +21,9 @@ use storage::mysql::{stock, view_counts};
 use storage::redis::product_cache::{Acquired, Cached, Entry, Read, Token};
 pub use storage::redis::view_queue::Views;
 use storage::redis::view_queue::{Queued, ShownFill};
+use storage::{Kind, Redis};
 use telemetry::metrics::CacheResult;
+use tokio::runtime::Handle;
 
 /// Attempts at shown totals before waiting for the shard to rest.
 const EAGER_ATTEMPTS: u32 = 5;
@@ -31,6 +34,14 @@ const SHOWN_LIMIT: Duration = Duration::from_secs(4);
 /// healthy MySQL takes milliseconds; a hit must not be as slow as a MySQL that hangs.
 const BESIDE_LIMIT: Duration = Duration::from_millis(500);
 const BESIDE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How old the shown availability may be, and of how many products it is kept, about 50 bytes each.
+const AVAILABLE_LIFE: Duration = Duration::from_secs(2);
+const MOST_AVAILABLE: usize = 100_000;
+
+/// Distance of a thread's reads of availability. Every product's lapses every two seconds: under load that would be thousands
+/// of small statements a second (measured: a quarter of the cost of all reads), and so it is a few hundred.
+const AVAILABLE_PACE: Duration = Duration::from_millis(5);
 
 /// The record of a product: its JSON without views and availability, and its version.
 #[derive(Debug, Clone)]
@@ -81,19 +92,50 @@ impl Beside {
     }
 }
 
-/// The loads that go to MySQL, each kind gathered by itself.
+/// What one thread reads together.
+pub(crate) struct Here {
+    /// Reads of the cache: one round trip for all that is asked for at the moment.
+    cached: Gather<ProductId, Read>,
+    available: Gather<ProductId, i64>,
+}
+
+/// Availability of products, and when its reading began. Kept in this process: it is advisory and lives for seconds.
+pub(crate) type Availability = Cache<u64, (i64, Instant)>;
+
+pub(crate) fn availability() -> Arc<Availability> {
+    Arc::new(Cache::new(MOST_AVAILABLE))
+}
+
+impl Here {
+    /// `redis` is this thread's; MySQL is spoken to on `runtime`.
+    pub(crate) fn new(stores: &Stores, redis: Redis, availability: &Arc<Availability>, runtime: &Handle) -> Self {
+        let cached = Gather::new(move |ids: Vec<ProductId>| {
+            let redis = redis.clone();
+            async move {
+                let reads = redis.read(&ids).await;
+                Ok(ids.into_iter().zip(reads).collect())
+            }
+        });
+        let (stores, availability, runtime) = (stores.clone(), availability.clone(), runtime.clone());
+        let available = Gather::paced(AVAILABLE_PACE, move |ids| {
+            let load = runtime.spawn(stores.clone().load_available(ids, availability.clone()));
+            async { load.await.unwrap_or_else(|join| Err(storage::Error::new(Kind::Bug, format!("a load stopped: {join}")))) }
+        });
+        Self { cached, available }
+    }
+}
+
+/// The loads that go to MySQL and are asked for by the whole process, each kind gathered by itself.
 pub(crate) struct Gathers {
     records: Gather<ProductId, Cached>,
-    available: Gather<ProductId, i64>,
     views: Gather<ProductId, Option<Views>>,
 }
 
 impl Gathers {
     pub(crate) fn new(stores: &Stores) -> Self {
-        let (records, available, views) = (stores.clone(), stores.clone(), stores.clone());
+        let (records, views) = (stores.clone(), stores.clone());
         Self {
             records: Gather::new(move |ids| records.clone().load_records(ids)),
-            available: Gather::new(move |ids| available.clone().load_available(ids)),
             views: Gather::new(move |ids| views.clone().load_views(ids)),
         }
     }
@@ -105,19 +147,16 @@ impl Catalog {
     /// # Errors
     /// The record was not cached and MySQL is away.
     pub async fn product(&self, id: ProductId) -> Result<Shown, Error> {
-        let mut reads = self.inner.stores.redis.read(&[id]).await;
-        let read = reads.pop().unwrap_or(Read { entry: Entry::Busy, available: None, views: None });
-        self.complete(id, read).await
+        let read = self.here.cached.load(id).await.0;
+        self.complete(id, read.unwrap_or(Read { entry: Entry::Busy, views: None })).await
     }
 
-    /// Reads several products in one round trip; one answer for each id, in their order. No snapshot across products.
+    /// Reads several products; one answer for each id, in their order. No snapshot across products.
     ///
     /// # Errors
     /// As [`Self::product`].
     pub async fn products(&self, ids: &[ProductId]) -> Result<Vec<Shown>, Error> {
-        let reads = self.inner.stores.redis.read(ids).await;
-        let shown = ids.iter().zip(reads).map(|(id, read)| self.complete(*id, read));
-        join_all(shown).await.into_iter().collect()
+        join_all(ids.iter().map(|id| self.product(*id))).await.into_iter().collect()
     }
 
     /// The ids of products by SKU; unknown SKUs are left out.
@@ -145,7 +184,7 @@ impl Catalog {
         let Some(json) = cached.json else {
             return Ok(Shown { id, record: None, available: None, views: None, source });
         };
-        let (available, views) = tokio::join!(self.available(id, read.available), self.views(id, read.views));
+        let (available, views) = tokio::join!(self.available(id), self.views(id, read.views));
         Ok(Shown { id, record: Some(Record { version, json }), available, views, source })
     }
 
@@ -167,10 +206,10 @@ impl Catalog {
         Ok((cached?, source))
     }
 
-    async fn available(&self, id: ProductId, cached: Option<i64>) -> Option<i64> {
-        match cached {
-            Some(available) => Some(available),
-            None => self.inner.beside.read(self.inner.reads.available.load(id)).await,
+    async fn available(&self, id: ProductId) -> Option<i64> {
+        match self.inner.availability.get(&id.get()) {
+            Some((available, since)) if since.elapsed() < AVAILABLE_LIFE => Some(available),
+            _ => self.inner.beside.read(self.here.available.load(id)).await,
         }
     }
 
@@ -242,14 +281,12 @@ impl Stores {
         Ok(Some(unfilled))
     }
 
-    async fn load_available(self, ids: Vec<ProductId>) -> Result<HashMap<ProductId, i64>, storage::Error> {
+    async fn load_available(self, ids: Vec<ProductId>, kept: Arc<Availability>) -> Result<HashMap<ProductId, i64>, storage::Error> {
+        let began = Instant::now();
         let stock = stock::available(&self.mysql, &ids).await?;
-        let available: Vec<_> = ids.into_iter().map(|id| (id, stock.get(&id.get()).copied().unwrap_or(0))).collect();
-        if let Ok(session) = self.redis.cache.session() {
-            // Not stored: the next reader asks again.
-            let _ = self.redis.store_available(&session, &available).await;
-        }
-        Ok(available.into_iter().collect())
+        let available: HashMap<_, _> = ids.into_iter().map(|id| (id, stock.get(&id.get()).copied().unwrap_or(0))).collect();
+        available.iter().for_each(|(id, available)| kept.insert(id.get(), (*available, began)));
+        Ok(available)
     }
 
     /// `None` for a product whose shard did not rest within the limit.

@@ -49,7 +49,6 @@ labels! {
         Publish = "publish",
         Shown = "shown",
         ShownStore = "shown_store",
-        Availability = "availability",
         Push = "push",
         Ticket = "ticket",
         Claim = "claim",

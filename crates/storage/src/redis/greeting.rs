@@ -23,12 +23,8 @@ const MOST_IN_FLIGHT: usize = 10_000;
 /// # Errors
 /// `Away`, which passes with time, or `Refused`, which does not.
 pub(super) async fn greet(client: &Client, identity: &Identity) -> Result<(MultiplexedConnection, Info), Link> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_LIMIT))
-        .set_response_timeout(Some(REPLY_LIMIT))
-        .set_concurrency_limit(MOST_IN_FLIGHT);
     let greeting = async {
-        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config()).await?;
         let text: String = ::redis::cmd("INFO").query_async(&mut connection).await?;
         // Also tells a server that still loads its data: it answers INFO, but no other command.
         ::redis::cmd("PING").exec_async(&mut connection).await?;
@@ -40,6 +36,25 @@ pub(super) async fn greet(client: &Client, identity: &Identity) -> Result<(Multi
     check(identity.roles, &info)?;
     claim_prefix(identity, &mut connection).await?;
     Ok((connection, info))
+}
+
+fn config() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_LIMIT))
+        .set_response_timeout(Some(REPLY_LIMIT))
+        .set_concurrency_limit(MOST_IN_FLIGHT)
+}
+
+/// Another connection to a run that was greeted; `None` if it cannot be had, or if the server is another one by now.
+pub(super) async fn connect_again(client: &Client, run8: &str) -> Option<MultiplexedConnection> {
+    let connecting = async {
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config()).await?;
+        let text: String = ::redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
+        Ok::<_, RedisError>((connection, Info::parse(&text)))
+    };
+    let connected = tokio::time::timeout(2 * CONNECT_LIMIT, connecting).await;
+    let (connection, info) = connected.ok()?.ok()?;
+    info.run_id.starts_with(run8).then_some(connection)
 }
 
 fn away(error: RedisError) -> Link {

@@ -6,7 +6,6 @@
 //! |---|---|---|---|---|
 //! | `<prefix>:owner` | string: deployment id | the first process | every process that connects | for ever |
 //! | `<prefix>:{<shard>}:c:<run8>:p:<id>` | string: product entry, see `product_cache.rs` | catalog | catalog | `INVENTORY_CACHE_TTL` ± 10 % |
-//! | `<prefix>:{<shard>}:c:<run8>:a:<id>` | string: `1:<available>` | catalog | catalog | 2 s |
 //! | `<prefix>:{<shard>}:t:<run8>:<id>` | string: views in MySQL, a bare number because settle adds to it | catalog, settle | catalog | `INVENTORY_CACHE_TTL` ± 10 % |
 //! | `<prefix>:{<shard>}:open` | list of records | push | claim | until claimed |
 //! | `<prefix>:{<shard>}:batch`, `:batch_id`, `:sums` | the one sealed batch: records, its UUID, hash id → views (`#` entries, `=` views) | claim | worker | until settled |
@@ -27,13 +26,14 @@ use std::sync::Arc;
 /// Key names of one deployment.
 #[derive(Clone)]
 pub struct Keys {
-    prefix: Arc<str>,
     shards: Shards,
     queues: Arc<[Queue]>,
 }
 
 /// The keys of one shard of the view queue.
 pub(crate) struct Queue {
+    /// What the names of the shard's keys begin with.
+    prefix: String,
     pub(crate) open: String,
     pub(crate) batch: String,
     pub(crate) batch_id: String,
@@ -52,6 +52,7 @@ impl Keys {
         let queue = |shard: u16| {
             let key = |name: &str| format!("{prefix}:{{{shard}}}:{name}");
             Queue {
+                prefix: key(""),
                 open: key("open"),
                 batch: key("batch"),
                 batch_id: key("batch_id"),
@@ -65,7 +66,7 @@ impl Keys {
                 claimant: key("claimant"),
             }
         };
-        Self { prefix: prefix.into(), shards, queues: shards.all().map(queue).collect() }
+        Self { shards, queues: shards.all().map(queue).collect() }
     }
 
     #[must_use]
@@ -81,16 +82,28 @@ impl Keys {
         &self.queues[usize::from(shard)]
     }
 
+    /// Joined by hand: every read of a product makes this name, and `format!` was a twentieth of its cost.
     pub(crate) fn entry(&self, run8: &str, id: ProductId) -> String {
-        format!("{}:{{{}}}:c:{run8}:p:{id}", self.prefix, self.shards.of(id))
-    }
-
-    pub(crate) fn available(&self, run8: &str, id: ProductId) -> String {
-        format!("{}:{{{}}}:c:{run8}:a:{id}", self.prefix, self.shards.of(id))
+        let prefix = &self.queue(self.shards.of(id)).prefix;
+        let mut digits = itoa::Buffer::new();
+        [prefix, "c:", run8, ":p:", digits.format(id.get())].concat()
     }
 
     /// What stands before the id in the key of a cached total.
     pub(crate) fn total_prefix(&self, run8: &str, shard: u16) -> String {
-        format!("{}:{{{shard}}}:t:{run8}:", self.prefix)
+        [&self.queue(shard).prefix, "t:", run8, ":"].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_table() {
+        let (keys, id) = (Keys::new("shop", Shards::new(1).unwrap()), ProductId::new(42).unwrap());
+        assert_eq!(keys.entry("0a1b2c3d", id), "shop:{0}:c:0a1b2c3d:p:42");
+        assert_eq!(keys.total_prefix("0a1b2c3d", 0), "shop:{0}:t:0a1b2c3d:");
+        assert_eq!(keys.queue(0).open, "shop:{0}:open");
     }
 }

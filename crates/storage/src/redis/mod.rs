@@ -56,6 +56,15 @@ impl Redis {
         Ok(Self { queue, cache, keys, cache_ttl: args.cache_ttl, negative_ttl: args.cache_negative_ttl })
     }
 
+    /// The same servers, with connections of their own on the runtime that uses them: a thread that waits for its own replies
+    /// only is neither woken by another's nor wakes it.
+    #[must_use]
+    pub fn here(&self) -> Self {
+        let queue = self.queue.here();
+        let cache = if self.is_one() { queue.clone() } else { self.cache.here() };
+        Self { queue, cache, ..self.clone() }
+    }
+
     /// Whether queue and cache are one server, so that one round trip reads both.
     #[must_use]
     pub fn is_one(&self) -> bool {

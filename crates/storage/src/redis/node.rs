@@ -4,7 +4,7 @@
 //! is given up, and later calls get another.
 
 use super::errors::{breaks_session, of_driver};
-use super::greeting::{CONNECT_LIMIT, greet, load_scripts};
+use super::greeting::{CONNECT_LIMIT, connect_again, greet, load_scripts};
 use super::info::{Identity, Info, Link, Roles, policy_ok};
 use crate::{Error, Kind};
 use ::redis::aio::MultiplexedConnection;
@@ -25,10 +25,22 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// How often a quiet connection is tried.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long after it failed a connection of a thread's own is not tried again.
+const OWN_PAUSE: Duration = Duration::from_secs(1);
+
 /// One server. Clones share the connection.
 #[derive(Clone)]
 pub struct Node {
     inner: Arc<Inner>,
+    own: Option<Arc<Mutex<Own>>>,
+}
+
+/// A thread's own connection beside the shared one, so that its replies wake nobody else.
+#[derive(Default)]
+struct Own {
+    session: Option<Session>,
+    connecting: bool,
+    failed: Option<Instant>,
 }
 
 struct Inner {
@@ -71,7 +83,13 @@ impl Node {
             changed: Notify::new(),
         });
         tokio::spawn(keep_connected(inner.clone()));
-        Ok(Self { inner })
+        Ok(Self { inner, own: None })
+    }
+
+    /// The same server, with a connection of its own on the runtime that calls [`Self::session`]. Until that one is up, and
+    /// whenever it cannot be, the shared one serves.
+    pub(super) fn here(&self) -> Self {
+        Self { inner: self.inner.clone(), own: Some(Arc::default()) }
     }
 
     /// The live session. Fails at once when there is none; a new one comes by itself.
@@ -79,8 +97,9 @@ impl Node {
     /// # Errors
     /// `Unavailable`, with the reason.
     pub fn session(&self) -> Result<Session, Error> {
-        if let Some(session) = lock(&self.inner.live).as_ref() {
-            return Ok(session.clone());
+        let live = lock(&self.inner.live).clone();
+        if let Some(live) = live {
+            return Ok(self.own_of(&live).unwrap_or(live));
         }
         let why = match self.link() {
             Link::Away { why } | Link::Refused { why } => why,
@@ -89,6 +108,21 @@ impl Node {
         // The reason of a failed command names Redis already.
         let why = why.strip_prefix("Redis: ").unwrap_or(&why);
         Err(Error::new(Kind::Unavailable, format!("Redis: {why}")))
+    }
+
+    /// The own connection, if it belongs to the same run as the shared one. It lives and ends with that one: whichever breaks,
+    /// both are given up.
+    fn own_of(&self, live: &Session) -> Option<Session> {
+        let own = self.own.as_ref()?;
+        let mut state = lock(own);
+        if let Some(session) = state.session.as_ref().filter(|session| session.epoch == live.epoch) {
+            return Some(session.clone());
+        }
+        if !state.connecting && state.failed.is_none_or(|since| since.elapsed() > OWN_PAUSE) {
+            state.connecting = true;
+            tokio::spawn(connect_own(own.clone(), live.clone()));
+        }
+        None
     }
 
     #[must_use]
@@ -281,6 +315,15 @@ fn refused(inner: &Inner, link: &Link) {
     {
         tracing::error!("{why}");
     }
+}
+
+/// Connects once more to the run that `shared` speaks to.
+async fn connect_own(own: Arc<Mutex<Own>>, shared: Session) {
+    let connected = connect_again(&shared.node.client, &shared.run8).await;
+    let mut state = lock(&own);
+    state.connecting = false;
+    state.failed = connected.is_none().then(Instant::now);
+    state.session = connected.map(|connection| Session { connection, ..shared });
 }
 
 async fn connect(inner: &Arc<Inner>) -> Result<(Session, Info), Link> {

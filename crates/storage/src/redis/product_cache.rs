@@ -10,10 +10,11 @@
 //! The entry is never changed by anything but SET, DEL and the scripts `acquire` and `replace`.
 
 use super::errors::short;
-use super::keys::Keys;
 use super::scripts::SCRIPTS;
-use super::{Redis, Session, view_queue};
+use super::view_queue::{self, Queued};
+use super::{Redis, Session};
 use crate::{Error, Kind};
+use ::redis::Value;
 use domain::{Product, ProductId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,9 +26,6 @@ const MARKER_TTL_MS: u64 = 5_000;
 
 /// A lease that was not used throttles locking reads of a row that is being written.
 const LEASE_TTL_MS: u64 = 2_000;
-
-/// How old the shown availability may be.
-const AVAILABLE_TTL_MS: u64 = 2_000;
 
 const FORMAT: u8 = b'1';
 
@@ -119,47 +117,49 @@ pub enum Marked {
 }
 
 /// What one product read found in the cache and, if the queue shares its server, in the queue.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Read {
     pub entry: Entry,
-    pub available: Option<i64>,
-    pub views: Option<view_queue::Queued>,
+    pub views: Option<Queued>,
 }
 
 impl Redis {
-    /// Reads entry, availability and shown views of products in one round trip to each server, both at once.
-    /// A server that is away leaves its part out: entries are then `Busy`, the rest `None`.
+    /// Reads entry and shown views of products in one round trip to each server, both at once; one answer for each id, in
+    /// their order. A server that is away leaves its part out: entries are then `Busy`, views `None`.
     pub async fn read(&self, ids: &[ProductId]) -> Vec<Read> {
         if self.is_one() {
-            return self.read_one(ids).await;
+            let away = || ids.iter().map(|_| Read { entry: Entry::Busy, views: None }).collect();
+            return self.read_one(ids).await.unwrap_or_else(|_| away());
         }
-        let (cached, shown) = tokio::join!(self.read_cache(ids), view_queue::shown_of(self, ids));
-        let cached = cached.unwrap_or_else(|_| ids.iter().map(|_| (Entry::Busy, None)).collect());
-        let shown = shown.unwrap_or_else(|_| vec![None; ids.len()]);
-        cached.into_iter().zip(shown).map(|((entry, available), views)| Read { entry, available, views }).collect()
+        let (entries, shown) = tokio::join!(self.read_entries(ids), view_queue::shown_of(self, ids));
+        let entries = entries.unwrap_or_else(|_| vec![Entry::Busy; ids.len()]);
+        let shown = shown.map_or_else(|_| vec![None; ids.len()], |shown| shown.into_iter().map(Some).collect());
+        entries.into_iter().zip(shown).map(|(entry, views)| Read { entry, views }).collect()
     }
 
-    async fn read_one(&self, ids: &[ProductId]) -> Vec<Read> {
-        let read = async {
-            let session = self.cache.session()?;
-            let mut pipeline = ::redis::pipe();
-            add_reads(&mut pipeline, &self.keys, &session, ids);
-            let plan = view_queue::add_shown(&mut pipeline, &self.keys, &session, ids);
-            let replies: Vec<::redis::Value> = session.pipeline(RedisOp::Product, &pipeline).await?;
-            let (cached, shown) = replies.split_at_checked(2 * ids.len()).ok_or_else(short)?;
-            Ok::<_, Error>((parse_reads(cached)?, plan.parse(shown)?))
-        };
-        let Ok((cached, shown)) = read.await else {
-            return ids.iter().map(|_| Read { entry: Entry::Busy, available: None, views: None }).collect();
-        };
-        cached.into_iter().zip(shown).map(|((entry, available), views)| Read { entry, available, views }).collect()
-    }
-
-    async fn read_cache(&self, ids: &[ProductId]) -> Result<Vec<(Entry, Option<i64>)>, Error> {
+    async fn read_one(&self, ids: &[ProductId]) -> Result<Vec<Read>, Error> {
         let session = self.cache.session()?;
         let mut pipeline = ::redis::pipe();
-        add_reads(&mut pipeline, &self.keys, &session, ids);
-        parse_reads(&session.pipeline::<Vec<_>>(RedisOp::Product, &pipeline).await?)
+        pipeline.add_command(self.entries(&session, ids));
+        let plan = view_queue::add_shown(&mut pipeline, &self.keys, &session, ids);
+        let replies: Vec<Value> = session.pipeline(RedisOp::Product, &pipeline).await?;
+        let [Value::Array(entries), shown @ ..] = replies.as_slice() else { return Err(short()) };
+        let entries = entries.iter().map(|entry| Entry::parse(bytes(entry)));
+        Ok(entries.zip(plan.parse(shown)?).map(|(entry, views)| Read { entry, views: Some(views) }).collect())
+    }
+
+    async fn read_entries(&self, ids: &[ProductId]) -> Result<Vec<Entry>, Error> {
+        let session = self.cache.session()?;
+        let entries: Vec<Value> = session.command(RedisOp::Product, &self.entries(&session, ids)).await?;
+        Ok(entries.iter().map(|entry| Entry::parse(bytes(entry))).collect())
+    }
+
+    fn entries(&self, session: &Session, ids: &[ProductId]) -> ::redis::Cmd {
+        let mut command = ::redis::cmd("MGET");
+        for id in ids {
+            command.arg(self.keys.entry(session.run8(), *id));
+        }
+        command
     }
 
     /// Asks for the leases of several entries in one round trip.
@@ -236,45 +236,14 @@ impl Redis {
         call
     }
 
-    /// Keeps availabilities for two seconds. They are advisory: no lease and no marker guard them.
-    ///
-    /// # Errors
-    /// As any command.
-    pub async fn store_available(&self, session: &Session, available: &[(ProductId, i64)]) -> Result<(), Error> {
-        let mut pipeline = ::redis::pipe();
-        for (id, quantity) in available {
-            let key = self.keys.available(session.run8(), *id);
-            pipeline.cmd("SET").arg(key).arg(format!("1:{quantity}")).arg("PX").arg(AVAILABLE_TTL_MS).ignore();
-        }
-        session.pipeline(RedisOp::Availability, &pipeline).await
-    }
-
     pub(crate) fn total_ttl_ms(&self) -> u64 {
         millis(spread(self.cache_ttl))
     }
 }
 
-fn add_reads(pipeline: &mut ::redis::Pipeline, keys: &Keys, session: &Session, ids: &[ProductId]) {
-    for id in ids {
-        pipeline.get(keys.entry(session.run8(), *id)).get(keys.available(session.run8(), *id));
-    }
-}
-
-fn parse_reads(replies: &[::redis::Value]) -> Result<Vec<(Entry, Option<i64>)>, Error> {
-    let pair = |pair: &[::redis::Value]| match pair {
-        [entry, available] => Ok((Entry::parse(bytes(entry)), bytes(available).and_then(parse_available))),
-        _ => Err(short()),
-    };
-    replies.chunks(2).map(pair).collect()
-}
-
-fn parse_available(value: &[u8]) -> Option<i64> {
-    std::str::from_utf8(value).ok()?.strip_prefix("1:")?.parse().ok()
-}
-
-fn bytes(value: &::redis::Value) -> Option<&[u8]> {
+fn bytes(value: &Value) -> Option<&[u8]> {
     match value {
-        ::redis::Value::BulkString(bytes) => Some(bytes),
+        Value::BulkString(bytes) => Some(bytes),
         _ => None,
     }
 }

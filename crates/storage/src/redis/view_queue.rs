@@ -15,7 +15,7 @@ use super::scripts::SCRIPTS;
 use super::{Node, Redis, Session};
 use crate::{Error, Kind};
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{FromRedisValue, Script, ScriptInvocation, Value};
+use ::redis::{Script, ScriptInvocation, Value};
 use domain::ProductId;
 use domain::view::Record;
 use std::collections::{BTreeMap, BTreeSet};
@@ -202,12 +202,23 @@ impl Views {
     }
 }
 
-/// What the queue alone knows of a product's views.
+/// What the queue alone knows of a product's views, as one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queued {
     /// As in [`Views`], if it is cached.
     pub persisted: Option<u64>,
     pub pending: u64,
+}
+
+fn number(value: &Value) -> Option<u64> {
+    let Value::BulkString(digits) = value else { return None };
+    let number: i64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(number.max(0) as u64)
+}
+
+fn text(value: &Value) -> Option<String> {
+    let Value::BulkString(text) = value else { return None };
+    String::from_utf8(text.clone()).ok()
 }
 
 /// Which reply belongs to which product.
@@ -234,47 +245,51 @@ pub(super) fn add_shown(pipeline: &mut ::redis::Pipeline, keys: &Keys, session: 
     ShownPlan { shards, products: ids.len() }
 }
 
-/// One shard's answer to the first step of shown views.
-struct ShardShown {
-    sv: Option<String>,
-    sealed: Option<String>,
-    /// (total, pending, sum in the sealed batch)
-    products: Vec<(Option<u64>, u64, u64)>,
-}
-
-impl ShardShown {
-    fn parse(reply: &Value) -> Result<Self, Error> {
-        let fields: Vec<Option<String>> = Vec::from_redis_value_ref(reply).map_err(|_| short())?;
-        let [sv, sealed, products @ ..] = fields.as_slice() else {
-            return Err(short());
-        };
-        let number = |field: &Option<String>| field.as_ref().and_then(|text| text.parse::<i64>().ok()).map(|number| number.max(0) as u64);
-        let product = |field: &[Option<String>]| match field {
-            [total, pending, sum] => Ok((number(total), number(pending).unwrap_or(0), number(sum).unwrap_or(0))),
-            _ => Err(short()),
-        };
-        Ok(Self { sv: sv.clone(), sealed: sealed.clone(), products: products.chunks(3).map(product).collect::<Result<_, _>>()? })
-    }
-}
-
 impl ShownPlan {
-    pub(super) fn parse(&self, replies: &[Value]) -> Result<Vec<Option<Queued>>, Error> {
-        let mut shown = vec![None; self.products];
+    pub(super) fn parse(&self, replies: &[Value]) -> Result<Vec<Queued>, Error> {
+        let mut shown = vec![Queued { persisted: None, pending: 0 }; self.products];
         for (places, reply) in self.shards.values().zip(replies) {
-            for (place, (persisted, pending, _)) in places.iter().zip(ShardShown::parse(reply)?.products) {
-                shown[*place] = Some(Queued { persisted, pending });
+            for (place, queued) in places.iter().zip(queued(reply)?) {
+                shown[*place] = queued;
             }
         }
         Ok(shown)
     }
 }
 
-/// First step for several products over the queue's own connection.
-pub(super) async fn shown_of(redis: &Redis, ids: &[ProductId]) -> Result<Vec<Option<Queued>>, Error> {
+/// The part of a shard's answer that is always there.
+fn queued(reply: &Value) -> Result<impl Iterator<Item = Queued>, Error> {
+    let Value::Array(parts) = reply else { return Err(short()) };
+    let [Value::Array(totals), Value::Array(pending), ..] = parts.as_slice() else { return Err(short()) };
+    Ok(totals.iter().zip(pending).map(|(total, pending)| Queued { persisted: number(total), pending: number(pending).unwrap_or(0) }))
+}
+
+/// Shown views over the queue's own connection.
+pub(super) async fn shown_of(redis: &Redis, ids: &[ProductId]) -> Result<Vec<Queued>, Error> {
     let session = redis.queue.session()?;
     let mut pipeline = ::redis::pipe();
     let plan = add_shown(&mut pipeline, &redis.keys, &session, ids);
     plan.parse(&session.pipeline::<Vec<_>>(RedisOp::Shown, &pipeline).await?)
+}
+
+/// One shard's answer to the first step, with what is needed where a total is missing.
+struct ShardShown {
+    sv: Option<String>,
+    sealed: Option<String>,
+    /// What the queue knows of each product, and its sum in the sealed batch.
+    products: Vec<(Queued, u64)>,
+}
+
+impl ShardShown {
+    fn parse(reply: &Value) -> Result<Self, Error> {
+        let queued = queued(reply)?;
+        let Value::Array(parts) = reply else { return Err(short()) };
+        let Some([sv, sealed, Value::Array(sums)]) = parts.get(2..) else {
+            return Ok(Self { sv: None, sealed: None, products: queued.map(|queued| (queued, 0)).collect() });
+        };
+        let sums = sums.iter().map(|sum| number(sum).unwrap_or(0));
+        Ok(Self { sv: text(sv), sealed: text(sealed), products: queued.zip(sums).collect() })
+    }
 }
 
 /// Shown views of products whose total was not cached: what [`ShownFill::begin`] read, to be completed from MySQL.
@@ -312,16 +327,15 @@ impl ShownFill {
         for (shard, ids, state) in &self.shards {
             let Some(sv) = &state.sv else {
                 // Somebody else stored them all since we were told that one was missing.
-                let sums = ids.iter().zip(&state.products);
-                let views = |total: Option<u64>, pending| total.map(|persisted| Views { persisted, pending });
-                shown.extend(sums.filter_map(|(id, (total, pending, _))| Some((*id, views(*total, *pending)?))));
+                let views = |queued: Queued| Some(Views { persisted: queued.persisted?, pending: queued.pending });
+                shown.extend(ids.iter().zip(&state.products).filter_map(|(id, (queued, _))| Some((*id, views(*queued)?))));
                 continue;
             };
             let in_totals = state.sealed.is_some() && totals.last_batches.get(shard) == state.sealed.as_ref();
             let queue = redis.keys.queue(*shard);
             let mut call = invoke(&SCRIPTS.shown_store, &[&queue.pend, &queue.sv]);
             call.arg(redis.keys.total_prefix(self.session.run8(), *shard)).arg(sv).arg(redis.total_ttl_ms());
-            for (id, (_, _, sum)) in ids.iter().zip(&state.products) {
+            for (id, (_, sum)) in ids.iter().zip(&state.products) {
                 let views = totals.views.get(&id.get()).copied().unwrap_or(0);
                 call.arg(id.get()).arg(views.saturating_sub(if in_totals { *sum } else { 0 }));
             }
