@@ -200,7 +200,9 @@ pub fn require_loopback(address: SocketAddr, what: &str) -> Result<(), String> {
         return Ok(());
     }
     let port = address.port();
-    Err(format!("{what}={address}: listening beyond loopback is refused until tokens exist; use 127.0.0.1:{port} or [::1]:{port}"))
+    Err(format!(
+        "{what}={address}: listening beyond loopback is refused without tokens; set INVENTORY_TOKENS_FILE, or use 127.0.0.1:{port} or [::1]:{port}"
+    ))
 }
 
 #[cfg(test)]

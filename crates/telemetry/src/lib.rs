@@ -12,7 +12,9 @@ pub mod log;
 pub mod metrics;
 pub mod ops;
 mod problem;
+pub mod scope;
 pub mod stop;
+pub mod tokens;
 
 /// Which build this is: the version of the workspace and the commit it was built from.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
