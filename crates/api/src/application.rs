@@ -93,7 +93,7 @@ impl Application {
         let metrics = Metrics::new(&registry);
         let shared = Shared::new(&registry, settings.request_timeout, metrics.ingest.clone());
         let (server, address) = listen(&settings, shared.clone())?;
-        let ops = serve_ops(ops_listener, Ops { registry, health: health.clone() }, |_| ())?;
+        let ops = serve_ops(ops_listener, Ops { registry, health: health.clone(), tokens: None }, |_| ())?;
         let addresses = [address, ops_address];
         Ok(Self { settings, server, ops, addresses, shared, metrics, health })
     }

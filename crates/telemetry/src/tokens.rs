@@ -121,6 +121,25 @@ impl Denied {
         if let Self::Lacks(_) = self { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED }
     }
 
+    /// The type of its problem, `/problems/<slug>`.
+    #[must_use]
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::Missing => "missing-token",
+            Self::Unknown | Self::NotPublishable => "invalid-token",
+            Self::Lacks(_) => "missing-scope",
+        }
+    }
+
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Missing => "A token is required",
+            Self::Unknown | Self::NotPublishable => "The token is not valid here",
+            Self::Lacks(_) => "The token lacks a scope",
+        }
+    }
+
     /// The value of `WWW-Authenticate` (RFC 6750 §3).
     #[must_use]
     pub fn challenge(self) -> HeaderValue {

@@ -53,7 +53,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     require_loopback(listen, "INVENTORY_WORKER_OPS_LISTEN").map_err(|error| anyhow!(error))?;
     let listener = TcpListener::bind(listen).with_context(|| format!("cannot listen on INVENTORY_WORKER_OPS_LISTEN={listen}"))?;
     tracing::info!(ops = %listener.local_addr()?, "inventory-worker is up");
-    tokio::spawn(serve_ops(listener, Ops { registry, health: health.clone() }, |_| {})?);
+    tokio::spawn(serve_ops(listener, Ops { registry, health: health.clone(), tokens: None }, |_| {})?);
 
     let reached = watch::reach(&config.stores, &stores, &health, &shutdown).await.map_err(|error| anyhow!(error))?;
     let Some((mysql, redis)) = reached else { return Ok(()) };
