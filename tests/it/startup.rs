@@ -106,7 +106,7 @@ async fn settings_that_cannot_be_meant_are_refused_with_what_would_do() {
     let taken = taken.local_addr().unwrap().to_string();
     for (name, value, words) in [
         ("INVENTORY_CACHE_TLL", "5m", vec!["INVENTORY_CACHE_TLL", "did you mean INVENTORY_CACHE_TTL?"]),
-        ("INVENTORY_TOKENS_FILE", "/tokens", vec!["INVENTORY_TOKENS_FILE", "not supported yet"]),
+        ("INVENTORY_RATE_LIMIT", "5", vec!["INVENTORY_RATE_LIMIT", "not supported yet"]),
         ("INVENTORY_CACHE_TTL", "5", vec!["the unit is missing", "5m"]),
         ("INVENTORY_CACHE_TTL", "0s", vec!["must be above 0"]),
         ("INVENTORY_MYSQL_CONNECTIONS", "1", vec!["--mysql-connections", "2..=10000"]),
@@ -119,7 +119,7 @@ async fn settings_that_cannot_be_meant_are_refused_with_what_would_do() {
         ("INVENTORY_MYSQL_URL_FILE", "/nowhere", vec!["leave one of them out"]),
         ("INVENTORY_API_LISTEN", taken.as_str(), vec!["cannot listen on", taken.as_str(), "INVENTORY_API_LISTEN"]),
         ("INVENTORY_API_OPS_LISTEN", taken.as_str(), vec!["cannot listen on", taken.as_str(), "INVENTORY_API_OPS_LISTEN"]),
-        ("INVENTORY_API_LISTEN", "0.0.0.0:8080", vec!["beyond loopback is refused", "127.0.0.1:8080"]),
+        ("INVENTORY_API_LISTEN", "0.0.0.0:8080", vec!["beyond loopback is refused without tokens", "127.0.0.1:8080"]),
         ("INVENTORY_API_OPS_LISTEN", "[::]:8081", vec!["beyond loopback is refused", "127.0.0.1:8081"]),
     ] {
         // The port above must stay taken while the program runs.

@@ -4,6 +4,7 @@
 //! `/readyz` what is awaited.
 
 use crate::config::Settings;
+use crate::cors::{self, Origins};
 use crate::edge::{Edge, LogBudget};
 use crate::routes;
 use crate::startup::{self, Metrics};
@@ -20,6 +21,7 @@ use telemetry::health::{Health, Role};
 use telemetry::metrics::{HttpMetrics, IngestMetrics, Registry};
 use telemetry::ops::{Ops, serve_ops};
 use telemetry::stop::Shutdown;
+use telemetry::tokens::Tokens;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -45,12 +47,23 @@ pub(crate) struct Shared {
     pub(crate) views: Arc<IngestMetrics>,
     pub(crate) http: Arc<HttpMetrics>,
     pub(crate) log_budget: Arc<LogBudget>,
+    /// `None`: nobody is asked for one.
+    pub(crate) tokens: Option<Tokens>,
+    /// `None`: pages of other origins read nothing.
+    pub(crate) origins: Option<Origins>,
 }
 
 impl Shared {
-    pub(crate) fn new(registry: &Registry, time_limit: Duration, views: Arc<IngestMetrics>) -> Self {
-        let http = Arc::new(HttpMetrics::new(registry, &routes::SPECS));
-        Self { stores: Arc::default(), time_limit, views, http, log_budget: Arc::new(LogBudget::new()) }
+    pub(crate) fn new(
+        registry: &Registry,
+        time_limit: Duration,
+        views: Arc<IngestMetrics>,
+        tokens: Option<Tokens>,
+        origins: Option<Origins>,
+    ) -> Self {
+        let specs: Vec<_> = routes::specs().chain(origins.is_some().then_some(cors::PREFLIGHT)).collect();
+        let http = Arc::new(HttpMetrics::new(registry, &specs));
+        Self { stores: Arc::default(), time_limit, views, http, log_budget: Arc::new(LogBudget::new()), tokens, origins }
     }
 }
 
@@ -62,11 +75,15 @@ pub(crate) fn app(
 > {
     let edge = Rc::new(Edge::new(&shared.http, shared.log_budget.clone()));
     let state = web::Data::new(State::new(shared.stores.clone(), shared.time_limit, shared.views.clone()));
-    App::new().app_data(state).configure(|config| routes::configure(config, &shared.http)).wrap_fn(move |request, inner| {
-        let (edge, began) = (edge.clone(), Instant::now());
-        let response = inner.call(request);
-        async move { Ok(edge.finish(response.await?, began.elapsed())) }
-    })
+    App::new()
+        .app_data(state)
+        .configure(|config| routes::configure(config, &shared.http, shared.tokens.as_ref()))
+        .wrap(cors::layer(shared.origins.as_ref()))
+        .wrap_fn(move |request, inner| {
+            let (edge, began) = (edge.clone(), Instant::now());
+            let response = inner.call(request);
+            async move { Ok(edge.finish(response.await?.map_into_boxed_body(), began.elapsed())) }
+        })
 }
 
 /// A server that listens.
@@ -84,16 +101,18 @@ impl Application {
     /// Takes both ports. Call it inside the runtime that is to do the I/O of the stores.
     ///
     /// # Errors
-    /// A port is taken or may not be used; names the setting.
+    /// The tokens cannot be read, or a port is taken or may not be used; names the setting.
     pub(crate) fn build(settings: Settings) -> anyhow::Result<Self> {
+        let tokens = settings.tokens.start().map_err(anyhow::Error::msg)?;
         let ops_listener = TcpListener::bind(settings.api_ops_listen)
             .with_context(|| format!("cannot listen on {} (INVENTORY_API_OPS_LISTEN)", settings.api_ops_listen))?;
         let ops_address = ops_listener.local_addr()?;
         let (registry, health) = (Registry::new("inventory-api"), Health::new(Role::Api));
         let metrics = Metrics::new(&registry);
-        let shared = Shared::new(&registry, settings.request_timeout, metrics.ingest.clone());
+        let (time_limit, views, origins) = (settings.request_timeout, metrics.ingest.clone(), settings.cors_origins.clone());
+        let shared = Shared::new(&registry, time_limit, views, tokens.clone(), origins);
         let (server, address) = listen(&settings, shared.clone())?;
-        let ops = serve_ops(ops_listener, Ops { registry, health: health.clone(), tokens: None }, |_| ())?;
+        let ops = serve_ops(ops_listener, Ops { registry, health: health.clone(), tokens }, |_| ())?;
         let addresses = [address, ops_address];
         Ok(Self { settings, server, ops, addresses, shared, metrics, health })
     }

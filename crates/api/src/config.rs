@@ -1,18 +1,19 @@
 //! The settings of `inventory-api`. The doc comments are the reference that `--help` prints.
 
+use crate::cors::Origins;
 use clap::Parser;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::time::Duration;
 use storage::settings::StoreArgs;
-use telemetry::config::{LogArgs, parse_duration, refuse_unknown_variables, require_loopback};
+use telemetry::config::{LogArgs, parse_duration, refuse_unknown_variables};
+use telemetry::tokens::TokensArgs;
 
 /// Most HTTP threads of one process.
 const MAX_THREADS: i64 = 512;
 
 /// Ours, but not acted upon yet. Whoever sets one of them relies on it, so it is not ignored.
-const NOT_SUPPORTED: [&str; 5] =
-    ["INVENTORY_TOKENS_FILE", "INVENTORY_CORS_ORIGINS", "INVENTORY_RATE_LIMIT", "INVENTORY_TLS_CERT_FILE", "INVENTORY_TLS_KEY_FILE"];
+const NOT_SUPPORTED: [&str; 3] = ["INVENTORY_RATE_LIMIT", "INVENTORY_TLS_CERT_FILE", "INVENTORY_TLS_KEY_FILE"];
 
 /// HTTP API of the inventory: products, prices and views
 #[derive(Parser)]
@@ -24,6 +25,11 @@ pub(crate) struct Settings {
     /// Address of metrics and health
     #[arg(long, env = "INVENTORY_API_OPS_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
     pub(crate) api_ops_listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) tokens: TokensArgs,
+    /// Origins whose web pages may call the API: https://shop.example,https://… or * for all
+    #[arg(long, env = "INVENTORY_CORS_ORIGINS", value_name = "ORIGINS", value_parser = Origins::parse)]
+    pub(crate) cors_origins: Option<Origins>,
     /// HTTP threads [default: number of cores]
     #[arg(long, env = "INVENTORY_API_THREADS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS))]
     pub(crate) api_threads: Option<u16>,
@@ -49,13 +55,14 @@ impl Settings {
     /// Reads flags and environment; flags that cannot be read end the program with status 2.
     ///
     /// # Errors
-    /// A variable that no program knows or that this version does not support, or a listener beyond loopback.
+    /// A variable that no program knows or that this version does not support, or a listener beyond loopback
+    /// without tokens.
     pub(crate) fn read() -> Result<Self, String> {
         refuse_unknown_variables(std::env::vars_os())?;
         refuse_unsupported(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))?;
         let settings = Self::parse();
-        require_loopback(settings.api_listen, "INVENTORY_API_LISTEN")?;
-        require_loopback(settings.api_ops_listen, "INVENTORY_API_OPS_LISTEN")?;
+        settings.tokens.check_listener(settings.api_listen, "INVENTORY_API_LISTEN")?;
+        settings.tokens.check_listener(settings.api_ops_listen, "INVENTORY_API_OPS_LISTEN")?;
         Ok(settings)
     }
 

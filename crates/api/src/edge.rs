@@ -4,6 +4,8 @@
 //! logs what is slow or ours to mend. It does no I/O but logging, and no line is logged for what went well:
 //! a line per request was measured to take half the throughput.
 
+use crate::access;
+use crate::cors;
 use crate::problem::{Problem, ProblemType};
 use crate::request_id::RequestIds;
 use crate::routes::TemplateMetrics;
@@ -30,12 +32,15 @@ const MAX_LINES_PER_SECOND: u32 = 20;
 pub(crate) struct Edge {
     ids: RequestIds,
     unmatched: Arc<RouteMetrics>,
+    /// Only where CORS is on.
+    preflight: Option<Arc<RouteMetrics>>,
     log_budget: Arc<LogBudget>,
 }
 
 impl Edge {
     pub(crate) fn new(metrics: &HttpMetrics, log_budget: Arc<LogBudget>) -> Self {
-        Self { ids: RequestIds::new(), unmatched: metrics.unmatched(), log_budget }
+        let preflight = metrics.route(cors::PREFLIGHT.method, cors::PREFLIGHT.route);
+        Self { ids: RequestIds::new(), unmatched: metrics.unmatched(), preflight, log_budget }
     }
 
     pub(crate) fn finish(&self, response: ServiceResponse, took: Duration) -> ServiceResponse {
@@ -71,14 +76,20 @@ impl Edge {
 
     fn count(&self, request: &HttpRequest, status: StatusCode, took: Duration) {
         let template = request.app_data::<TemplateMetrics>();
-        let metrics = template.and_then(|template| template.of(request.method())).unwrap_or(&self.unmatched);
+        let metrics = template.and_then(|template| template.of(request.method())).unwrap_or_else(|| self.of_no_route(request));
         metrics.observe(status.as_u16(), took);
+    }
+
+    fn of_no_route(&self, request: &HttpRequest) -> &RouteMetrics {
+        self.preflight.as_ref().filter(|_| cors::is_preflight(request)).unwrap_or(&self.unmatched)
     }
 
     /// The query is left out: it may carry a key.
     fn log(&self, request: &HttpRequest, status: StatusCode, id: &HeaderValue, took: Duration, problem: Option<&Problem>) {
         let Some(suppressed) = self.log_budget.take(status) else { return };
         let request_id = id.to_str().unwrap_or_default();
+        let token = access::caller(request);
+        let token = token.as_deref();
         let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
         let (method, path, status) = (request.method().as_str(), request.path(), status.as_u16());
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
@@ -87,7 +98,19 @@ impl Edge {
         let suppressed = (suppressed > 0).then_some(suppressed);
         macro_rules! line {
             ($level:ident, $message:literal) => {
-                tracing::$level!(request_id, traceparent, method, path, status, took_ms, problem = slug, source, suppressed, $message)
+                tracing::$level!(
+                    request_id,
+                    traceparent,
+                    token,
+                    method,
+                    path,
+                    status,
+                    took_ms,
+                    problem = slug,
+                    source,
+                    suppressed,
+                    $message
+                )
             };
         }
         match status {

@@ -7,9 +7,10 @@ use crate::ingest::Refused;
 use crate::input::fields::Fault;
 use crate::problem::{self, Problem, ProblemType};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use domain::{ProductId, Sku};
+use telemetry::tokens::Denied;
 
 /// A private cause.
 pub(crate) type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -31,6 +32,9 @@ pub(crate) enum ApiError {
     /// 400: something that will be acted upon one day and must not be ignored until then.
     #[error("{0}")]
     NotSupported(&'static str),
+    /// 401 or 403: the token is missing, not valid here, or lacks the route's scope.
+    #[error("{0}")]
+    Denied(Denied),
     /// 404: no product has this id, or it was deleted.
     #[error("there is no product {0}")]
     UnknownProduct(ProductId),
@@ -83,6 +87,9 @@ impl ApiError {
             Self::MalformedJson(_) => &problem::MALFORMED_JSON,
             Self::IncompleteBody => &problem::INCOMPLETE_BODY,
             Self::NotSupported(_) => &problem::NOT_SUPPORTED,
+            Self::Denied(Denied::Missing) => &problem::MISSING_TOKEN,
+            Self::Denied(Denied::Unknown | Denied::NotPublishable) => &problem::INVALID_TOKEN,
+            Self::Denied(Denied::Lacks(_)) => &problem::MISSING_SCOPE,
             Self::UnknownProduct(_) => &problem::UNKNOWN_PRODUCT,
             Self::UnknownRoute => &problem::UNKNOWN_ROUTE,
             Self::MethodNotAllowed { .. } => &problem::METHOD_NOT_ALLOWED,
@@ -164,6 +171,9 @@ impl ResponseError for ApiError {
         }
         if let Self::MethodNotAllowed { allow } = self {
             response.headers_mut().insert(ALLOW, allow.clone());
+        }
+        if let Self::Denied(denied) = self {
+            response.headers_mut().insert(WWW_AUTHENTICATE, denied.challenge());
         }
         let faults = if let Self::Invalid(faults) = self { faults.clone() } else { Vec::new() };
         let source = Some(chain(self)).filter(|text| !text.is_empty());

@@ -22,7 +22,7 @@ struct Server {
 fn server() -> Server {
     let registry = Registry::new("inventory-api");
     let views = Arc::new(IngestMetrics::new(&registry));
-    Server { shared: Shared::new(&registry, Duration::from_millis(200), views), registry }
+    Server { shared: Shared::new(&registry, Duration::from_millis(200), views, None, None), registry }
 }
 
 impl Server {

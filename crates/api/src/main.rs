@@ -4,8 +4,10 @@
 //! The walk: `routes/` reads a request with `input/`, asks `catalog` or `ingest`, and answers; every
 //! refusal is an [`error::ApiError`], which `edge` turns into a problem document.
 
+mod access;
 mod application;
 mod config;
+mod cors;
 mod edge;
 mod error;
 #[cfg(test)]

@@ -47,6 +47,18 @@ problem_types! {
     NOT_SUPPORTED = "not-supported", 400, "This is not supported yet",
         "The request uses a header or a form that this version does not act upon. Ignoring it would promise what is not kept.",
         "Leave out what the detail names.";
+    MISSING_TOKEN = "missing-token", 401, "A token is required",
+        "The request has no Authorization header with a bearer token.",
+        "Send the token that the operator gave you as Authorization: Bearer; a view may have a publishable one as ?k=.";
+    INVALID_TOKEN = "invalid-token", 401, "The token is not valid here",
+        "The token is not known, was withdrawn, or stands in the URL without being publishable.",
+        "Ask the operator for a token; inventoryctl token new makes one.";
+    MISSING_SCOPE = "missing-scope", 403, "The token lacks a scope",
+        "The token is known, but may not do this. The detail names the scope that is missing.",
+        "Use another token, or have the operator add the scope to this one in the tokens file.";
+    FOREIGN_ORIGIN = "foreign-origin", 403, "Pages of other origins may not do this",
+        "A web page of another origin sent the request to an admin route of the ops listener.",
+        "Use the console of that listener, or a client that is no browser.";
     UNKNOWN_PRODUCT = "unknown-product", 404, "There is no such product",
         "No product has this id, or it was deleted.",
         "Look the product up by its SKU with /v1/products?skus=.";
@@ -68,6 +80,9 @@ problem_types! {
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", 415, "The body has a form that is not read here",
         "The Content-Type is not one that the route reads, or the body is compressed.",
         "Send application/json in UTF-8 without Content-Encoding; the view routes read text/plain too.";
+    WRONG_HOST = "wrong-host", 421, "The request was meant for another host",
+        "The Host header of a request to an admin route names neither the ops listener nor an address of it.",
+        "Call the listener by its address and port, as the detail shows.";
     VALIDATION_FAILED = "validation-failed", 422, "The body has faults",
         "The body is JSON, but fields are missing, unknown, of the wrong type or out of their range. Nothing was changed.",
         "Mend every fault in errors; each names its field by a JSON pointer.";

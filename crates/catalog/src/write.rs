@@ -12,6 +12,7 @@
 use crate::{Catalog, Error, Stores, read};
 use chrono::{DateTime, Utc};
 use domain::{Money, NewProduct, Product, ProductId};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::mysql::Tx;
 use storage::mysql::products::{self, ProductRow};
@@ -69,14 +70,14 @@ struct Write {
 }
 
 impl Catalog {
-    /// Sets the price of a product. Setting the price that it has changes nothing.
+    /// Sets the price of a product. Setting the price that it has changes nothing. `actor` is who asked for it, for the history.
     ///
     /// # Errors
     /// `NotFound`; `Unavailable`: not applied; `Unknown`: applied or not.
-    pub async fn set_price(&self, id: ProductId, price: Money, reason: Option<String>) -> Result<PriceSet, Error> {
+    pub async fn set_price(&self, id: ProductId, price: Money, reason: Option<String>, actor: Option<Arc<str>>) -> Result<PriceSet, Error> {
         let write = self.write();
         let (prices, started) = (self.inner.metrics.prices.clone(), write.started);
-        let task = async move { retried!(write, write.set_price(id, price, reason.as_deref())) };
+        let task = async move { retried!(write, write.set_price(id, price, reason.as_deref(), actor.as_deref())) };
         let result = self.inner.stores.mysql.detached(MysqlOp::Price, Kind::Unknown, WRITE_LIMIT, task).await;
         prices.duration[PriceStage::Total].observe(started.elapsed());
         let result = result.map_err(Error::from).and_then(|set| set.ok_or(Error::NotFound));
@@ -91,13 +92,13 @@ impl Catalog {
         result
     }
 
-    /// Makes a product; MySQL gives its id.
+    /// Makes a product; MySQL gives its id. `actor` is who asked for it.
     ///
     /// # Errors
     /// `DuplicateSku`; otherwise as [`Self::set_price`].
-    pub async fn create(&self, product: NewProduct) -> Result<Product, Error> {
+    pub async fn create(&self, product: NewProduct, actor: Option<Arc<str>>) -> Result<Product, Error> {
         let (write, sku) = (self.write(), product.sku.clone());
-        let task = async move { retried!(write, write.create(&product)) };
+        let task = async move { retried!(write, write.create(&product, actor.as_deref())) };
         let created = self.inner.stores.mysql.detached(MysqlOp::Create, Kind::Unknown, WRITE_LIMIT, task).await?;
         let row = created.ok_or(Error::DuplicateSku(sku))?;
         self.inner.known.note(row.product.id, true);
@@ -126,7 +127,13 @@ impl Write {
         error.kind() == Kind::Conflict && self.started.elapsed() < RETRY_BEFORE
     }
 
-    async fn set_price(&self, id: ProductId, price: Money, reason: Option<&str>) -> Result<Option<PriceSet>, StoreError> {
+    async fn set_price(
+        &self,
+        id: ProductId,
+        price: Money,
+        reason: Option<&str>,
+        actor: Option<&str>,
+    ) -> Result<Option<PriceSet>, StoreError> {
         let mut tx = self.stores.mysql.begin().await?;
         let Some(before) = products::lock(&mut tx, id).await?.filter(|row| !row.deleted) else {
             tx.rollback().await?;
@@ -138,14 +145,14 @@ impl Write {
             tx.rollback().await?;
             return dropped.map(|()| Some(PriceSet { changed: false, ..price_set(&before, price) }));
         }
-        products::set_price(&mut tx, id, price, reason, None).await?;
+        products::set_price(&mut tx, id, price, reason, actor).await?;
         let row = self.land(tx, id).await?;
         Ok(Some(price_set(&row, price)))
     }
 
-    async fn create(&self, product: &NewProduct) -> Result<Option<ProductRow>, StoreError> {
+    async fn create(&self, product: &NewProduct, actor: Option<&str>) -> Result<Option<ProductRow>, StoreError> {
         let mut tx = self.stores.mysql.begin().await?;
-        match products::insert(&mut tx, product, None, None).await? {
+        match products::insert(&mut tx, product, None, actor).await? {
             Some(id) => self.land(tx, id).await.map(Some),
             None => tx.rollback().await.map(|()| None),
         }

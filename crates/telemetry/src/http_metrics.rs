@@ -15,8 +15,8 @@ pub(crate) const ANY: &str = "any";
 /// `status` of answers that the table does not name.
 pub(crate) const OTHER: &str = "other";
 
-/// Answers that any route may give: extractors, limits and faults come before and around handlers.
-const COMMON: &[u16] = &[400, 408, 413, 500, 503];
+/// Answers that any route may give: access control, extractors, limits and faults come before and around handlers.
+const COMMON: &[u16] = &[400, 401, 403, 408, 413, 500, 503];
 const UNMATCHED_STATUSES: &[u16] = &[404, 405, 414, 431];
 
 /// One route of the table.
@@ -25,7 +25,7 @@ pub struct RouteSpec {
     pub method: &'static str,
     /// The template, such as `/v1/products/{id}`.
     pub route: &'static str,
-    /// What it answers, the most frequent first, beyond 400, 408, 413, 500 and 503, which every route may.
+    /// What it answers, the most frequent first, beyond 400, 401, 403, 408, 413, 500 and 503, which every route may.
     pub statuses: &'static [u16],
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use storage::settings::StoreArgs;
 use telemetry::config::{LogArgs, parse_duration};
+use telemetry::tokens::TokensArgs;
 
 /// Drains the view queue into MySQL.
 ///
@@ -19,6 +20,8 @@ pub(crate) struct Config {
     /// Where metrics and health are served
     #[arg(long, env = "INVENTORY_WORKER_OPS_LISTEN", default_value = "127.0.0.1:8082")]
     pub(crate) worker_ops_listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) tokens: TokensArgs,
     #[command(flatten)]
     pub(crate) drain: DrainArgs,
     /// How long a stop waits for the batches in hand

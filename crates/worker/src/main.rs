@@ -14,7 +14,7 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 use storage::watch::{self, Watched};
-use telemetry::config::{refuse_unknown_variables, require_loopback};
+use telemetry::config::refuse_unknown_variables;
 use telemetry::health::{Health, Role};
 use telemetry::metrics::{DrainMetrics, QueueMetrics, Registry, StoreMetrics};
 use telemetry::ops::{Ops, serve_ops};
@@ -50,10 +50,11 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let (queue, drain) = (Arc::new(QueueMetrics::new(&registry)), Arc::new(DrainMetrics::new(&registry)));
 
     let listen = config.worker_ops_listen;
-    require_loopback(listen, "INVENTORY_WORKER_OPS_LISTEN").map_err(|error| anyhow!(error))?;
+    config.tokens.check_listener(listen, "INVENTORY_WORKER_OPS_LISTEN").map_err(|error| anyhow!(error))?;
+    let tokens = config.tokens.start().map_err(|error| anyhow!(error))?;
     let listener = TcpListener::bind(listen).with_context(|| format!("cannot listen on INVENTORY_WORKER_OPS_LISTEN={listen}"))?;
     tracing::info!(ops = %listener.local_addr()?, "inventory-worker is up");
-    tokio::spawn(serve_ops(listener, Ops { registry, health: health.clone(), tokens: None }, |_| {})?);
+    tokio::spawn(serve_ops(listener, Ops { registry, health: health.clone(), tokens }, |_| {})?);
 
     let reached = watch::reach(&config.stores, &stores, &health, &shutdown).await.map_err(|error| anyhow!(error))?;
     let Some((mysql, redis)) = reached else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! All routes of the public listener in one table, which the router and the metrics share.
+//! All routes of the public listener in one table, which the router, the access control and the metrics share.
 //!
 //! A template answers every method that the table does not give it with 405 and `Allow`. GET routes answer
 //! HEAD too, counted as GET.
@@ -9,14 +9,18 @@ mod products;
 mod view_counts;
 mod views;
 
+use crate::access::Access::{self, Beacon, Needs, Public};
+use crate::access::Door;
 use crate::error::ApiError;
 use actix_web::http::Method;
 use actix_web::http::header::HeaderValue;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Resource, Route, guard};
 use domain::ProductId;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use telemetry::metrics::{HttpMetrics, RouteMetrics, RouteSpec};
+use telemetry::scope::Scope::{CatalogRead, CatalogWrite, PricesWrite, ViewsWrite};
+use telemetry::tokens::Tokens;
 
 const JSON: &str = "application/json";
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
@@ -24,29 +28,43 @@ const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 /// One method of one template.
 struct Endpoint {
     spec: RouteSpec,
-    handler: fn() -> Route,
+    access: Access,
+    handler: fn(&Door) -> Route,
 }
 
-const fn endpoint(method: &'static str, route: &'static str, statuses: &'static [u16], handler: fn() -> Route) -> Endpoint {
-    Endpoint { spec: RouteSpec { method, route, statuses }, handler }
+const fn endpoint(
+    method: &'static str,
+    route: &'static str,
+    access: Access,
+    statuses: &'static [u16],
+    handler: fn(&Door) -> Route,
+) -> Endpoint {
+    Endpoint { spec: RouteSpec { method, route, statuses }, access, handler }
 }
 
-/// Method, template, statuses beyond those that every route may answer (400, 408, 413, 500, 503), handler.
+/// Method, template, who may call it, statuses beyond those that every route may answer (400, 401, 403, 408, 413, 500, 503), handler.
 #[rustfmt::skip]
 static ENDPOINTS: &[Endpoint] = &[
-    endpoint("GET",  "/v1/products/{id}",       &[200, 304, 404],      || web::to(products::read)),
-    endpoint("GET",  "/v1/products/{id}/views", &[200, 404, 422],      || web::to(view_counts::read)),
-    endpoint("POST", "/v1/products/{id}/views", &[202, 404, 415, 422], || web::to(views::one)),
-    endpoint("PUT",  "/v1/products/{id}/price", &[200, 404, 415, 422], || web::to(prices::set)),
-    endpoint("POST", "/v1/views",               &[202, 415, 422],      || web::to(views::many)),
-    endpoint("GET",  "/v1/products",            &[200],                || web::to(products::read_many)),
-    endpoint("POST", "/v1/products",            &[201, 409, 415, 422], || web::to(products::create)),
-    endpoint("GET",  "/problems",               &[200],                || web::to(problems::index)),
-    endpoint("GET",  "/problems/{slug}",        &[200, 404],           || web::to(problems::one)),
+    endpoint("GET",  "/v1/products/{id}",       Needs(CatalogRead),  &[200, 304, 404],      |door| door.to(products::read)),
+    endpoint("GET",  "/v1/products/{id}/views", Needs(CatalogRead),  &[200, 404, 422],      |door| door.to(view_counts::read)),
+    endpoint("POST", "/v1/products/{id}/views", Beacon(ViewsWrite),  &[202, 404, 415, 422], |door| door.to(views::one)),
+    endpoint("PUT",  "/v1/products/{id}/price", Needs(PricesWrite),  &[200, 404, 415, 422], |door| door.to(prices::set)),
+    endpoint("POST", "/v1/views",               Beacon(ViewsWrite),  &[202, 415, 422],      |door| door.to(views::many)),
+    endpoint("GET",  "/v1/products",            Needs(CatalogRead),  &[200],                |door| door.to(products::read_many)),
+    endpoint("POST", "/v1/products",            Needs(CatalogWrite), &[201, 409, 415, 422], |door| door.to(products::create)),
+    endpoint("GET",  "/problems",               Public,              &[200],                |door| door.to(problems::index)),
+    endpoint("GET",  "/problems/{slug}",        Public,              &[200, 404],           |door| door.to(problems::one)),
 ];
 
 /// The table as the metrics want it.
-pub(crate) static SPECS: LazyLock<Vec<RouteSpec>> = LazyLock::new(|| ENDPOINTS.iter().map(|endpoint| endpoint.spec).collect());
+pub(crate) fn specs() -> impl Iterator<Item = RouteSpec> {
+    ENDPOINTS.iter().map(|endpoint| endpoint.spec)
+}
+
+/// The methods of all routes, some more than once.
+pub(crate) fn methods() -> impl Iterator<Item = Method> {
+    ENDPOINTS.iter().map(method).chain([Method::HEAD])
+}
 
 /// The metrics of a template's methods; the outermost layer finds it on the request.
 pub(crate) struct TemplateMetrics(Vec<(Method, Arc<RouteMetrics>)>);
@@ -60,30 +78,31 @@ impl TemplateMetrics {
 }
 
 /// Puts the table into a router.
-pub(crate) fn configure(config: &mut ServiceConfig, metrics: &HttpMetrics) {
+pub(crate) fn configure(config: &mut ServiceConfig, metrics: &HttpMetrics, tokens: Option<&Tokens>) {
     let mut seen = Vec::new();
     for Endpoint { spec, .. } in ENDPOINTS {
         if !seen.contains(&spec.route) {
             seen.push(spec.route);
-            config.service(resource(spec.route, metrics));
+            config.service(resource(spec.route, metrics, tokens));
         }
     }
     config.default_service(web::to(async || Err::<HttpResponse, _>(ApiError::UnknownRoute)));
 }
 
-fn resource(template: &'static str, metrics: &HttpMetrics) -> Resource {
+fn resource(template: &'static str, metrics: &HttpMetrics, tokens: Option<&Tokens>) -> Resource {
     let endpoints = || ENDPOINTS.iter().filter(move |endpoint| endpoint.spec.route == template);
     let counted = |endpoint: &Endpoint| (method(endpoint), metrics.route(endpoint.spec.method, template).expect("made from this table"));
     let mut resource = web::resource(template).app_data(TemplateMetrics(endpoints().map(counted).collect()));
     let mut allow = Vec::new();
     for endpoint in endpoints() {
         allow.push(endpoint.spec.method);
+        let route = (endpoint.handler)(&Door { access: endpoint.access, tokens });
         resource = match method(endpoint) {
             Method::GET => {
                 allow.push("HEAD");
-                resource.route((endpoint.handler)().guard(guard::Any(guard::Get()).or(guard::Head())))
+                resource.route(route.guard(guard::Any(guard::Get()).or(guard::Head())))
             }
-            method => resource.route((endpoint.handler)().guard(guard::Method(method))),
+            method => resource.route(route.guard(guard::Method(method))),
         };
     }
     let allow = HeaderValue::try_from(allow.join(", ")).expect("names of methods");

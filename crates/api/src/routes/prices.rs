@@ -1,6 +1,7 @@
 //! Prices: written through to MySQL and the cache before the answer.
 
 use super::{NO_CACHE, path_id};
+use crate::access;
 use crate::error::ApiError;
 use crate::input::fields::{self, Faults, Reader};
 use crate::input::json::Json;
@@ -34,7 +35,7 @@ pub(crate) async fn set(request: HttpRequest, payload: Payload, state: Data<Stat
     query::none(&request)?;
     conditions::refuse_unsupported(&request)?;
     let (price, reason) = new_price(body::json(&request, payload, state.time_limit).await?)?;
-    let set = state.write(state.ready()?.catalog.set_price(id, price, reason)).await?;
+    let set = state.write(state.ready()?.catalog.set_price(id, price, reason, access::caller(&request))).await?;
     Ok(answer(set.map_err(|error| ApiError::of_product(id, error))?))
 }
 

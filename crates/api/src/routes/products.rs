@@ -4,6 +4,7 @@
 //! row, are added behind them. On a hit nothing is parsed and nothing is serialised.
 
 use super::{NO_CACHE, path_id};
+use crate::access;
 use crate::error::ApiError;
 use crate::input::fields::{self, Faults, Reader};
 use crate::input::json::Json;
@@ -146,7 +147,7 @@ pub(crate) async fn create(request: HttpRequest, payload: Payload, state: Data<S
     query::none(&request)?;
     conditions::refuse_unsupported(&request)?;
     let product = new_product(body::json(&request, payload, state.time_limit).await?)?;
-    let product = state.write(state.ready()?.catalog.create(product)).await??;
+    let product = state.write(state.ready()?.catalog.create(product, access::caller(&request))).await??;
     Ok(created(&product))
 }
 
