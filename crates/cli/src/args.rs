@@ -6,6 +6,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use domain::Shards;
 use std::path::PathBuf;
 use telemetry::config::LogArgs;
+use telemetry::scope::Scope;
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failure, 2 usage, 3 some rows failed, 4 not found, 5 conflict or difference, \
                           6 not allowed, 7 unreachable";
@@ -76,6 +77,9 @@ pub(crate) enum Command {
     Queue(QueueVerb),
     /// Compare the products of MySQL, Redis and the API; exits 5 on a difference
     Check(CheckArgs),
+    /// Tokens that the API asks for
+    #[command(subcommand)]
+    Token(TokenVerb),
 }
 
 fn parse_shards(text: &str) -> Result<Shards, String> {
@@ -166,6 +170,26 @@ pub(crate) struct CheckArgs {
     pub(crate) sample: u32,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenVerb {
+    /// Make a secret and its entry for the tokens file; nothing is stored
+    New(NewToken),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewToken {
+    /// Whose it is; stands in logs and in the history of prices
+    #[arg(long)]
+    pub(crate) name: String,
+    /// What it may do: catalog:read, catalog:write, prices:write, views:write, stock:read, stock:write, reservations:write,
+    /// metrics:read, admin
+    #[arg(long, required = true, value_delimiter = ',', value_parser = str::parse::<Scope>)]
+    pub(crate) scopes: Vec<Scope>,
+    /// It may stand in web pages as ?k= of views; its only scope is views:write
+    #[arg(long)]
+    pub(crate) publishable: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,9 +229,15 @@ mod tests {
 
     #[test]
     fn a_wrong_command_line_is_a_usage_error() {
-        for line in
-            ["replay f --speed fast", "replay f --clients 0", "product import f --format shopify", "check --full --sample 3", "nonsense"]
-        {
+        for line in [
+            "token new --name n",
+            "token new --name n --scopes price:write",
+            "replay f --speed fast",
+            "replay f --clients 0",
+            "product import f --format shopify",
+            "check --full --sample 3",
+            "nonsense",
+        ] {
             assert!(parse(&format!("inventoryctl {line}")).is_err(), "{line}");
         }
         let missing = CommandLine::try_parse_from(["inventoryctl", "replay"]).unwrap_err();

@@ -20,9 +20,10 @@ mod queue;
 mod rejects;
 mod replay;
 mod stores;
+mod token;
 
 use api_client::ApiClient;
-use args::{Command, CommandLine, Connection, MigrateVerb, ProductVerb, QueueVerb};
+use args::{Command, CommandLine, Connection, MigrateVerb, ProductVerb, QueueVerb, TokenVerb};
 use exit::{Exit, Failure};
 use import::Wanted;
 use output::Output;
@@ -72,6 +73,7 @@ async fn run() -> Result<Exit, Failure> {
             let api = api(&connection)?;
             check::run(&args, &Stores::connect(&connection).await?, &api, &output).await
         }
+        Command::Token(TokenVerb::New(args)) => token::new(&args, &output),
     }
 }
 
