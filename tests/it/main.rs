@@ -8,6 +8,7 @@ mod bad_input;
 mod cache;
 mod cli;
 mod contract;
+mod cors;
 mod faults {
     mod prices;
     mod prices_under_load;
@@ -26,4 +27,5 @@ mod smoke;
 mod startup;
 mod structure;
 mod telemetry;
+mod tokens;
 mod views;
