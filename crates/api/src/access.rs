@@ -66,3 +66,16 @@ fn key(request: &HttpRequest, check: impl Fn(&[u8]) -> Result<Caller, Denied>) -
 pub(crate) fn caller(request: &HttpRequest) -> Option<Arc<str>> {
     request.extensions().get::<Caller>().map(|caller| caller.0.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_the_same_problem_on_both_listeners() {
+        for denied in [Denied::Missing, Denied::Unknown, Denied::NotPublishable, Denied::Lacks(Scope::Admin)] {
+            let kind = ApiError::Denied(denied).kind();
+            assert_eq!((kind.slug, kind.title, kind.status), (denied.slug(), denied.title(), denied.status().as_u16()));
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! What every process says of itself: its logs, its metrics and its health.
 //!
-//! Also what all programs share at their edges: reading settings and secrets, and being asked to end.
+//! Also what all programs share at their edges: reading settings and secrets, asking for tokens, and being asked to end.
 //! It knows no store and no domain type: others tell it what happened, it never goes to look.
 
 pub mod config;
