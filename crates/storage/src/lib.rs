@@ -5,6 +5,7 @@
 //! products and prices, the API's ingest and the worker's drain for views.
 
 mod error;
+pub mod fields;
 pub mod mysql;
 pub mod redis;
 pub mod settings;

@@ -100,6 +100,13 @@ pub async fn status(mysql: &MySql) -> Result<Vec<Migration>, Error> {
     Ok(all)
 }
 
+/// Versions that the database has and this program does not know: a newer program migrated it.
+pub(super) async fn unknown(mysql: &MySql) -> Result<Vec<i64>, Error> {
+    let runner = embedded::migrations::runner();
+    let known = |version: i64| runner.get_migrations().iter().any(|migration| i64::from(migration.version()) == version);
+    Ok(applied(mysql).await?.into_iter().map(|(version, _)| version).filter(|version| !known(*version)).collect())
+}
+
 async fn applied(mysql: &MySql) -> Result<Vec<(i64, String)>, Error> {
     const NO_SUCH_TABLE: u16 = 1146;
     let rows = mysql.rows(MysqlOp::Migrate, "SELECT version, applied_on FROM refinery_schema_history ORDER BY version", ()).await;
@@ -152,7 +159,7 @@ pub async fn reach(mysql: &MySql) -> Result<Deployment, Refusal> {
     Ok(deployment)
 }
 
-fn supported(version: &str) -> Result<Flavor, String> {
+pub(super) fn supported(version: &str) -> Result<Flavor, String> {
     let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
     let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let (flavor, oldest) = if version.contains("MariaDB") { (Flavor::MariaDb, OLDEST_MARIADB) } else { (Flavor::MySql, OLDEST_MYSQL) };

@@ -6,6 +6,7 @@
 
 pub mod migrations;
 pub mod products;
+pub mod server;
 pub mod stock;
 pub mod view_counts;
 
@@ -111,6 +112,12 @@ impl MySql {
                 deployment: OnceLock::new(),
             }),
         })
+    }
+
+    /// Where the database is, as people write it: host, port and name.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("{}:{}/{}", self.inner.opts.ip_or_hostname(), self.inner.opts.tcp_port(), self.database())
     }
 
     /// What [`migrations::reach`] learned.

@@ -14,7 +14,11 @@ use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 use telemetry::metrics::MysqlOp;
 
-/// Longest text of a dead letter that is kept, bytes. A batch of such text must fit into one packet (16 MiB) as hex.
+/// No statement of ours is longer. The longest sets aside a whole batch of text that is no record: 5,000 of them, each
+/// up to [`MAX_LETTER_BYTES`] as hex with its reason beside it, come to 12 MB. Also MariaDB's default packet.
+pub const LARGEST_STATEMENT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Longest text of a dead letter that is kept, bytes. A batch of such text must fit into one packet as hex.
 const MAX_LETTER_BYTES: usize = 1_024;
 
 /// Adds a batch to MySQL in one transaction and returns what it counted. Call it inside [`MySql::detached`].

@@ -13,6 +13,7 @@ pub mod keys;
 mod node;
 pub mod product_cache;
 mod scripts;
+pub mod server;
 pub mod view_queue;
 
 use crate::settings::StoreArgs;
