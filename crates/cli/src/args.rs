@@ -4,6 +4,7 @@ use crate::output::Format;
 use crate::replay::Speed;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use domain::Shards;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use telemetry::config::LogArgs;
 use telemetry::scope::Scope;
@@ -80,6 +81,10 @@ pub(crate) enum Command {
     /// Tokens that the API asks for
     #[command(subcommand)]
     Token(TokenVerb),
+    /// Examine the servers for what the guarantees rest on
+    ///
+    /// Exits 5 where they deviate, 7 where one is away; changes nothing. Rights are examined of the user in the URL of MySQL: run it with each program's settings.
+    Doctor(DoctorArgs),
 }
 
 fn parse_shards(text: &str) -> Result<Shards, String> {
@@ -188,6 +193,13 @@ pub(crate) struct NewToken {
     /// It may stand in web pages as ?k= of views; its only scope is views:write
     #[arg(long)]
     pub(crate) publishable: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Where the API serves its health and metrics; one that is not there is only noted
+    #[arg(long, env = "INVENTORY_API_OPS_LISTEN", default_value = "127.0.0.1:8081")]
+    pub(crate) api_ops_listen: SocketAddr,
 }
 
 #[cfg(test)]

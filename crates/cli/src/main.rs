@@ -7,6 +7,7 @@ mod api_client;
 mod args;
 mod check;
 mod compare;
+mod doctor;
 mod exit;
 mod import;
 mod lines;
@@ -74,6 +75,7 @@ async fn run() -> Result<Exit, Failure> {
             check::run(&args, &Stores::connect(&connection).await?, &api, &output).await
         }
         Command::Token(TokenVerb::New(args)) => token::new(&args, &output),
+        Command::Doctor(args) => doctor::run(&args, &connection, &output).await,
     }
 }
 

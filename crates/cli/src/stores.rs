@@ -1,4 +1,4 @@
-//! MySQL and Redis as the commands here need them: the one file that knows `storage` and `catalog`.
+//! MySQL and Redis as the commands here need them: with the doctor, who examines them, all that knows `storage` and `catalog`.
 //!
 //! Promises that a store that is away or wrong is said at once, with its cure; nothing waits for long.
 
@@ -144,7 +144,7 @@ fn migrating(connection: &Connection) -> Result<MySql, Failure> {
     mysql(connection, &Arc::new(StoreMetrics::new(&Registry::new("inventoryctl"))))
 }
 
-fn mysql(connection: &Connection, metrics: &Arc<StoreMetrics>) -> Result<MySql, Failure> {
+pub(crate) fn mysql(connection: &Connection, metrics: &Arc<StoreMetrics>) -> Result<MySql, Failure> {
     let stores = &connection.stores;
     let url = stores.mysql_url().map_err(usage)?;
     MySql::new(&url, stores.mysql_connections, Arc::clone(metrics)).map_err(usage)
@@ -159,7 +159,7 @@ fn unreached(error: storage::Error) -> Failure {
     }
 }
 
-fn usage(message: String) -> Failure {
+pub(crate) fn usage(message: String) -> Failure {
     Failure::new(Exit::Usage, message)
 }
 

@@ -1,0 +1,166 @@
+//! `doctor`: do the servers keep what our guarantees rest on, and what to type where they do not?
+//!
+//! Promises to change nothing, to need no more rights than the programs have, and to examine what can be reached
+//! whatever cannot. Facts come from `storage`; the files below judge them, a table of checks each.
+
+mod api;
+mod clocks;
+mod finding;
+mod grants;
+mod mysql;
+mod redis;
+mod redis_memory;
+mod report;
+mod schema;
+
+use crate::args::{Connection, DoctorArgs};
+use crate::exit::{Exit, Failure};
+use crate::output::{Format, Output};
+use crate::stores::{mysql as connect, usage};
+use finding::At::{Do, Setting, Shell, Sql};
+use finding::{Finding, State, Subject, Verdict, judge};
+use std::sync::Arc;
+use storage::Error;
+use storage::mysql::server as mysql_server;
+use storage::redis::Roles;
+use storage::redis::server::{self as redis_server, Place};
+use telemetry::metrics::{Registry, StoreMetrics};
+
+const REACHED: &str = "reached";
+
+/// What rests on a store that can be reached.
+const MYSQL_RESTS: &str = "Everything that lasts: prices, counted views, stock.";
+const REDIS_RESTS: &str = "Views are accepted, prices can be changed, reads are fast.";
+
+/// What became of one server.
+struct Examined {
+    findings: Vec<Finding>,
+    is_away: bool,
+}
+
+/// What all Redis servers are judged by.
+struct Ours {
+    prefix: String,
+    /// If MySQL told it.
+    deployment: Option<String>,
+    queue_run_id: Option<String>,
+}
+
+pub(crate) async fn run(args: &DoctorArgs, connection: &Connection, output: &Output) -> Result<Exit, Failure> {
+    let stores = &connection.stores;
+    let (queue_url, cache_url) = (stores.redis_url().map_err(usage)?, stores.cache_redis_url().map_err(usage)?);
+    let prefix = stores.key_prefix.clone();
+    let cache = async {
+        match &cache_url {
+            Some(url) => Some(redis_server::examine(url, &prefix).await),
+            None => None,
+        }
+    };
+    let queue = redis_server::examine(&queue_url, &prefix);
+    let (mysql, queue, cache, api) = tokio::join!(examine_mysql(connection), queue, cache, api::examine(args.api_ops_listen));
+    let (mysql, deployment) = mysql?;
+    let queue_run_id = queue.as_ref().ok().and_then(|server| server.info.text("run_id")).map(str::to_owned);
+    let ours = Ours { prefix, deployment, queue_run_id };
+    let roles = if cache_url.is_some() { Roles::Queue } else { Roles::Both };
+    let mut all = vec![mysql, examined_redis(roles, &queue_url, queue, &ours)?];
+    if let Some((url, server)) = cache_url.as_deref().zip(cache) {
+        all.push(examined_redis(Roles::Cache, url, server, &ours)?);
+    }
+    let is_away = all.iter().any(|examined| examined.is_away);
+    let findings: Vec<Finding> = all.into_iter().flat_map(|examined| examined.findings).chain(api?).collect();
+    match output.format() {
+        Format::Table => output.text(&report::text(&findings, report::width()))?,
+        Format::Json | Format::Ndjson | Format::Csv => output.rows(&findings)?,
+    }
+    Ok(exit(is_away, &findings))
+}
+
+fn exit(is_away: bool, findings: &[Finding]) -> Exit {
+    match findings.iter().map(|finding| finding.state).max() {
+        _ if is_away => Exit::Unreachable,
+        Some(State::Warn | State::Bad) => Exit::Conflict,
+        _ => Exit::Ok,
+    }
+}
+
+/// Also returns the id of the deployment, if the database has one.
+async fn examine_mysql(connection: &Connection) -> Result<(Examined, Option<String>), Failure> {
+    let mysql = connect(connection, &Arc::new(StoreMetrics::new(&Registry::new("inventoryctl"))))?;
+    let reached = |verdict| Finding::new(Subject::MySql, REACHED, MYSQL_RESTS, verdict);
+    let server = match mysql_server::examine(&mysql).await {
+        Ok(server) => server,
+        Err(error) => return Ok((Examined { findings: vec![reached(mysql_away(&mysql.place(), &error))], is_away: true }, None)),
+    };
+    let first = reached(Verdict::ok(format!("{} as {}", mysql.place(), server.user)));
+    let deployment = server.deployment.as_ref().ok().cloned().flatten();
+    let stores = &connection.stores;
+    let facts = mysql::Facts { server, connections: stores.mysql_connections, cache_ttl: stores.cache_ttl };
+    let findings = std::iter::once(first).chain(judge(Subject::MySql, mysql::CHECKS, &facts)).collect();
+    Ok((Examined { findings, is_away: false }, deployment))
+}
+
+fn mysql_away(place: &str, error: &Error) -> Verdict {
+    let lost = "Cached products are read, everything else of them is answered 503; views are accepted until the queue is full.";
+    let verdict = Verdict::bad(format!("{place}: {error}")).lost(lost);
+    if mysql_server::is_denied(error) {
+        return verdict.cure(Do, "set user and password right in INVENTORY_MYSQL_URL (or the file of INVENTORY_MYSQL_URL_FILE)");
+    }
+    if mysql_server::is_unknown_database(error) {
+        let name = place.rsplit('/').next().unwrap_or_default();
+        return verdict.cure(Sql, format!("CREATE DATABASE `{name}` CHARACTER SET utf8mb4;"));
+    }
+    verdict
+        .cure(Do, "start the server, or name the right one:")
+        .cure(Setting, "INVENTORY_MYSQL_URL=mysql://user:password@host:port/database")
+}
+
+fn examined_redis(roles: Roles, url: &str, server: Result<redis_server::Server, Error>, ours: &Ours) -> Result<Examined, Failure> {
+    let subject = if roles == Roles::Cache { Subject::Cache } else { Subject::Redis };
+    let place = Place::of(url).map_err(usage)?;
+    let reached = |verdict| Finding::new(subject, REACHED, REDIS_RESTS, verdict);
+    let server = match server {
+        Ok(server) => server,
+        Err(error) => return Ok(Examined { findings: vec![reached(redis_away(subject, &place, &error))], is_away: true }),
+    };
+    let first = reached(Verdict::ok(place.name.clone()));
+    let facts = redis::Facts {
+        server,
+        roles,
+        place,
+        prefix: ours.prefix.clone(),
+        deployment: ours.deployment.clone(),
+        queue_run_id: ours.queue_run_id.clone().filter(|_| roles == Roles::Cache),
+    };
+    Ok(Examined { findings: std::iter::once(first).chain(judge(subject, redis::CHECKS, &facts)).collect(), is_away: false })
+}
+
+fn redis_away(subject: Subject, place: &Place, error: &Error) -> Verdict {
+    let (lost, variable) = match subject {
+        Subject::Cache => ("Every read goes to MySQL; prices are answered 503.", "INVENTORY_CACHE_REDIS_URL"),
+        _ => ("Views and prices are answered 503; reads go to MySQL.", "INVENTORY_REDIS_URL"),
+    };
+    let verdict = Verdict::bad(format!("{}: {error}", place.name)).lost(lost);
+    match error.to_string() {
+        busy if busy.contains("BUSY") => verdict
+            .cure(Shell, format!("{} SCRIPT KILL", place.redis_cli))
+            .cure(Do, "find whose script it is: ours end by themselves within tens of ms"),
+        denied if ["NOAUTH", "WRONGPASS", "NOPERM", "AuthenticationFailed"].iter().any(|word| denied.contains(word)) => {
+            verdict.cure(Do, format!("set user and password right in {variable} (or the file of {variable}_FILE)"))
+        }
+        _ => verdict.cure(Do, "start the server, or name the right one:").cure(Setting, format!("{variable}=redis://host:port/0")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_tells_the_worst() {
+        let finding = |state: fn(&'static str) -> Verdict| Finding::new(Subject::Redis, "x", "", state(""));
+        let with = |verdict: fn(&'static str) -> Verdict| exit(false, &[finding(Verdict::ok), finding(verdict)]);
+        assert_eq!([with(Verdict::ok), with(Verdict::note)], [Exit::Ok; 2]);
+        assert_eq!([with(Verdict::warn), with(Verdict::bad)], [Exit::Conflict; 2]);
+        assert_eq!(exit(true, &[finding(Verdict::bad)]), Exit::Unreachable);
+    }
+}

@@ -1,0 +1,173 @@
+//! The checks of a running API, by what its ops listener says. That none runs is no fault: one may be about to start it.
+
+use super::clocks;
+use super::finding::At::{Do, Setting, Shell};
+use super::finding::{Check, Finding, Subject, Verdict, judge};
+use crate::exit::{Exit, Failure, chain};
+use chrono::DateTime;
+use reqwest::Client;
+use reqwest::header::DATE;
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::time::Duration;
+use storage::fields::Clock;
+use storage::watch::now_ms;
+use storage::{Error, Kind};
+
+/// The listener answers from memory.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// The header has whole seconds, and is made twice a second at most.
+const DATE_IS_WITHIN_MS: u64 = 1_500;
+
+const REACHED: &str = "reached";
+const REACHED_RESTS: &str = "The checks of the API itself.";
+
+struct Facts {
+    /// `/readyz?verbose`: the report, or a problem with the same fields.
+    ready: Value,
+    version: Value,
+    metrics: String,
+    clock: Result<Clock, Error>,
+}
+
+#[rustfmt::skip]
+const CHECKS: &[Check<Facts>] = &[
+    Check { name: "ready", judge: ready,
+        rests: "The API reaches both stores, and may use them." },
+    Check { name: "release", judge: release,
+        rests: "API and this program know the same tables, keys and records." },
+    Check { name: "account", judge: account,
+        rests: "Accepted views = in MySQL + pending + set aside + lost: nothing is missing, nothing counted twice." },
+    Check { name: "lost", judge: lost,
+        rests: "Every accepted view is counted." },
+    Check { name: "clock", judge: |facts| clocks::api(&facts.clock),
+        rests: "The hour of a view, and the age of the oldest one that waits. Nothing of safety." },
+];
+
+pub(super) async fn examine(ops: SocketAddr) -> Result<Vec<Finding>, Failure> {
+    let http = Client::builder().no_proxy().timeout(LIMIT).build();
+    let http = http.map_err(|fault| Failure::doing("making the HTTP client", &fault))?;
+    Ok(match facts(&http, ops).await {
+        Ok(facts) => judge(Subject::Api, CHECKS, &facts),
+        Err(Failure { message, .. }) => {
+            let verdict = Verdict::note(format!("not examined: {message}"));
+            vec![Finding::new(Subject::Api, REACHED, REACHED_RESTS, verdict.cure(Setting, "INVENTORY_API_OPS_LISTEN=host:port"))]
+        }
+    })
+}
+
+async fn facts(http: &Client, ops: SocketAddr) -> Result<Facts, Failure> {
+    let before = now_ms();
+    let unreached = |fault: reqwest::Error| {
+        let why = if fault.is_connect() { "nobody listens there".to_owned() } else { chain(&fault.without_url()) };
+        Failure::new(Exit::Unreachable, format!("{ops}: {why}"))
+    };
+    let get = |path: &str| http.get(format!("http://{ops}{path}")).send();
+    let answer = get("/readyz?verbose").await.map_err(unreached)?;
+    let clock = clock(before, answer.headers().get(DATE).and_then(|date| date.to_str().ok()));
+    let ready = answer.text().await.map_err(unreached)?;
+    let version = get("/version").await.map_err(unreached)?.text().await.map_err(unreached)?;
+    let metrics = get("/metrics").await.map_err(unreached)?.text().await.map_err(unreached)?;
+    let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
+    Ok(Facts { ready: json(&ready), version: json(&version), metrics, clock })
+}
+
+fn clock(before: u64, date: Option<&str>) -> Result<Clock, Error> {
+    let date = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
+    let date = date.ok_or_else(|| Error::new(Kind::Corrupt, "the answer has no date"))?;
+    // On average the header is half a second behind what it was made from.
+    let server = u64::try_from(date.timestamp_millis()).unwrap_or(0) + 500;
+    let clock = Clock::read(before, server, now_ms());
+    Ok(Clock { within_ms: clock.within_ms + DATE_IS_WITHIN_MS, ..clock })
+}
+
+fn ready(facts: &Facts) -> Option<Verdict> {
+    let why = facts.ready["detail"].as_str().map_or_else(|| complaints(&facts.ready), str::to_owned);
+    Some(match facts.ready["readiness"].as_str() {
+        Some("ready") => Verdict::ok("ready"),
+        Some("degraded") => Verdict::warn(format!("degraded: {why}"))
+            .lost("What needs the store that is away is answered 503.")
+            .cure(Do, "mend the store, see above; the API goes on by itself"),
+        Some(_) => Verdict::bad(format!("not ready: {why}"))
+            .lost("It should get no requests, and a load balancer sends it none.")
+            .cure(Do, "mend the store, see above; the API goes on by itself, or says in its log why it ended"),
+        None => Verdict::note("does not answer like an inventory API").cure(Setting, "INVENTORY_API_OPS_LISTEN=host:port"),
+    })
+}
+
+fn complaints(report: &Value) -> String {
+    let components = report["components"].as_object().into_iter().flatten();
+    let complaint = |(name, component): (&String, &Value)| {
+        let reason = component["reason"].as_str()?;
+        Some(format!("{name} is {}: {reason}", component["state"].as_str().unwrap_or("not up")))
+    };
+    components.filter_map(complaint).collect::<Vec<_>>().join("; ")
+}
+
+fn release(facts: &Facts) -> Option<Verdict> {
+    let theirs = facts.version["version"].as_str()?;
+    let ours = env!("CARGO_PKG_VERSION");
+    Some(if theirs == ours {
+        Verdict::ok(theirs)
+    } else {
+        let lost = "What this report says of tables and settings is what its own release needs.";
+        Verdict::note(format!("the API is {theirs}, this program {ours}")).lost(lost)
+    })
+}
+
+/// One sample of a metric without labels.
+fn metric(text: &str, name: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+fn account(facts: &Facts) -> Option<Verdict> {
+    let drift = metric(&facts.metrics, "inventory_views_conservation_drift")?;
+    if drift == 0.0 {
+        return Some(Verdict::ok("even"));
+    }
+    let lost = "Above 0 views are missing, below 0 there are more than were accepted. It may be a moment between two looks: it \
+                must be 0 at rest.";
+    Some(Verdict::warn(format!("inventory_views_conservation_drift = {drift}")).lost(lost).cure(Shell, "inventoryctl queue status --watch"))
+}
+
+fn lost(facts: &Facts) -> Option<Verdict> {
+    let lost = metric(&facts.metrics, "inventory_views_lost_total")?;
+    if lost == 0.0 {
+        return Some(Verdict::ok("no views"));
+    }
+    let verdict = Verdict::note(format!("{lost} views since this API started or before"));
+    Some(verdict.lost("They were acknowledged, and a Redis that lost data took them. They do not come back."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::State;
+    use super::*;
+    use serde_json::json;
+
+    fn facts(ready: Value) -> Facts {
+        let metrics = "inventory_views_conservation_drift -3\ninventory_views_lost_total 0\n".to_owned();
+        Facts { ready, version: json!({"version": "0.0.1"}), metrics, clock: clock(now_ms(), None) }
+    }
+
+    #[test]
+    fn an_api_is_as_well_as_it_says() {
+        let down = json!({"state": "down", "reason": "connection refused"});
+        let degraded = facts(json!({"readiness": "degraded", "components": {"mysql": {"state": "up"}, "redis": down}}));
+        let verdict = ready(&degraded).unwrap();
+        assert_eq!((verdict.state, verdict.found.as_str()), (State::Warn, "degraded: redis is down: connection refused"));
+        let unready = ready(&facts(json!({"readiness": "unready", "detail": "mysql is awaited"}))).unwrap();
+        assert_eq!((unready.state, unready.found.as_str()), (State::Bad, "not ready: mysql is awaited"));
+        assert_eq!(ready(&facts(Value::Null)).unwrap().state, State::Note);
+        let all = judge(Subject::Api, CHECKS, &degraded);
+        let states: Vec<_> = all.iter().map(|finding| finding.state).collect();
+        assert_eq!(states, [State::Warn, State::Note, State::Warn, State::Ok, State::Note]);
+    }
+
+    #[test]
+    fn the_date_of_an_answer_is_its_clock_to_the_second() {
+        let clock = clock(1_700_000_000_000, Some("Tue, 14 Nov 2023 22:13:20 GMT")).unwrap();
+        assert!(clock.within_ms >= DATE_IS_WITHIN_MS, "{clock:?}");
+    }
+}
