@@ -9,6 +9,7 @@ mod cache;
 mod cli;
 mod contract;
 mod cors;
+mod doctor;
 mod faults {
     mod prices;
     mod prices_under_load;
