@@ -22,6 +22,7 @@ mod faults {
     mod views_under_load;
 }
 mod problems;
+mod product_list;
 mod redis_full;
 mod replay;
 mod smoke;

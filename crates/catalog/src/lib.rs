@@ -12,7 +12,7 @@ mod read;
 mod write;
 
 pub use gather::{FLIGHTS, MOST_KEYS, MOST_WAITING};
-pub use read::{Record, Shown, Source, Views};
+pub use read::{After, Page, Record, Shown, Source, Views};
 pub use write::{Imported, PriceSet};
 
 use domain::Sku;

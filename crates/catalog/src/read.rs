@@ -10,12 +10,13 @@
 use crate::gather::Gather;
 use crate::{Catalog, Error, Stores};
 use chrono::{DateTime, Utc};
-use domain::{ProductId, Sku};
+use domain::{Product, ProductId, Sku};
 use futures_util::future::join_all;
 use quick_cache::sync::Cache;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+pub use storage::mysql::products::After;
 use storage::mysql::products::{self, Locked, ProductRow};
 use storage::mysql::{stock, view_counts};
 use storage::redis::product_cache::{Acquired, Cached, Entry, Read, Token};
@@ -72,6 +73,14 @@ pub struct Shown {
     /// `None` while they cannot be read.
     pub views: Option<Views>,
     pub source: Source,
+}
+
+/// Some products of a walk over all of them.
+#[derive(Debug)]
+pub struct Page {
+    pub shown: Vec<Shown>,
+    /// Where the next page begins; `None` behind the last.
+    pub next: Option<After>,
 }
 
 /// Reads of what is shown beside a record. After one that failed or was late, all are left out for a while.
@@ -166,6 +175,37 @@ impl Catalog {
     pub async fn ids_of(&self, skus: &[Sku]) -> Result<HashMap<Sku, ProductId>, Error> {
         let _turn = self.inner.ungathered.acquire().await;
         Ok(products::ids_of(&self.inner.stores.mysql, skus).await?)
+    }
+
+    /// Reads at most `limit` products behind a place, from MySQL alone: a walk over the catalogue would fill the cache with what
+    /// nobody else asks for. Availability and views come in one round trip, as for [`Self::products`].
+    ///
+    /// # Errors
+    /// MySQL is away.
+    pub async fn page(&self, after: After, limit: u32) -> Result<Page, Error> {
+        let _turn = self.inner.ungathered.acquire().await;
+        // One more tells whether there is a next page.
+        let mut rows = products::page(&self.inner.stores.mysql, after, limit.saturating_add(1)).await?;
+        let more = rows.len() > limit as usize;
+        rows.truncate(limit as usize);
+        let place = |last: &Product| match after {
+            After::Id(_) => After::Id(last.id.get()),
+            After::Updated(..) => After::Updated(last.updated_at, last.id.get()),
+        };
+        let next = rows.last().filter(|_| more).map(place);
+        let ids: Vec<_> = rows.iter().map(|product| product.id).collect();
+        let reads = self.inner.stores.redis.read(&ids).await;
+        let shown = rows.iter().zip(reads).map(|(product, read)| self.beside(product, read));
+        let shown = join_all(shown).await.into_iter().collect::<Result<_, _>>()?;
+        Ok(Page { shown, next })
+    }
+
+    /// A row that was just read, with what is shown beside it.
+    async fn beside(&self, product: &Product, read: Read) -> Result<Shown, Error> {
+        let Cached { version, json } = Cached::of(product)?;
+        let record = json.map(|json| Record { version, json });
+        let (available, views) = tokio::join!(self.available(product.id), self.views(product.id, read.views));
+        Ok(Shown { id: product.id, record, available, views, source: Source::Bypass })
     }
 
     /// Hourly views of a product that are in MySQL, ascending, `from` included and `to` not.

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use storage::mysql::migrations::{self, Migration, Refusal};
-use storage::mysql::products::{self, ProductRow};
+use storage::mysql::products::{self, After, ProductRow};
 use storage::redis::Link;
 use storage::redis::product_cache::{Cached, Entry};
 use storage::{Kind, MySql, Redis, status};
@@ -90,7 +90,7 @@ impl Stores {
         let mut ids = Vec::new();
         loop {
             let after = ids.last().copied().map_or(0, ProductId::get);
-            let page = products::page(&self.mysql, after, PAGE).await?;
+            let page = products::page(&self.mysql, After::Id(after), PAGE).await?;
             ids.extend(page.iter().map(|product| product.id));
             if page.len() < PAGE as usize {
                 return Ok(spread(ids, limit));

@@ -3,6 +3,7 @@
 //! A template answers every method that the table does not give it with 405 and `Allow`. GET routes answer
 //! HEAD too, counted as GET.
 
+mod pages;
 mod prices;
 mod problems;
 mod products;

@@ -1,9 +1,9 @@
-//! Products: one, several, a new one.
+//! Products: one, several, a page of all, a new one.
 //!
 //! A record leaves as the bytes that the cache holds; only views and availability, which change without the
 //! row, are added behind them. On a hit nothing is parsed and nothing is serialised.
 
-use super::{NO_CACHE, path_id};
+use super::{NO_CACHE, pages, path_id};
 use crate::access;
 use crate::error::ApiError;
 use crate::input::fields::{self, Faults, Reader};
@@ -56,30 +56,33 @@ fn views(shown: &Shown) -> Option<u64> {
     shown.views.map(Views::total)
 }
 
-/// GET `/v1/products?ids=…` or `?skus=…`
+/// GET `/v1/products?ids=…`, `?skus=…`, or a page of all of them
 ///
 /// Values are split at commas, so a SKU that has one is asked for by its id.
 pub(crate) async fn read_many(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
     let parameters = query::parameters(&request, ["ids", "skus", "limit", "cursor", "updated_since"])?;
     let [ids, skus, limit, cursor, since] = parameters;
-    if limit.or(cursor).or(since).is_some() {
-        return Err(ApiError::NotSupported("pages of all products are not supported yet; name up to 100 products with ids= or skus="));
-    }
+    let paged = limit.is_some() || cursor.is_some() || since.is_some();
     match (ids, skus) {
+        (Some(_), Some(_)) => Err(ApiError::InvalidQuery("give ids or skus, not both".into())),
+        (None, None) => read_page(&state, pages::parse(limit, cursor, since)?).await,
+        _ if paged => Err(ApiError::InvalidQuery("ids and skus name products; limit, cursor and updated_since page through all".into())),
         (Some(ids), None) => read_by_ids(&state, &ids).await,
         (None, Some(skus)) => read_by_skus(&state, &skus).await,
-        (Some(_), Some(_)) => Err(ApiError::InvalidQuery("give ids or skus, not both".into())),
-        (None, None) => {
-            Err(ApiError::NotSupported("the list of all products is not supported yet; name up to 100 products with ids= or skus="))
-        }
     }
+}
+
+async fn read_page(state: &State, asked: pages::Asked) -> Result<HttpResponse, ApiError> {
+    let page = state.read(state.ready()?.catalog.page(asked.after, asked.limit)).await??;
+    let next = page.next.map(pages::cursor);
+    Ok(several_found(&page.shown, "next_cursor", &serde_json::json!(next)))
 }
 
 async fn read_by_ids(state: &State, ids: &str) -> Result<HttpResponse, ApiError> {
     let ids = several("ids", ids, |text| ProductId::parse(text).map_err(|error| error.to_string()))?;
     let shown = state.read(state.ready()?.catalog.products(&ids)).await??;
     let missing: Vec<_> = shown.iter().filter(|shown| shown.record.is_none()).map(|shown| shown.id).collect();
-    Ok(several_found(&shown, &serde_json::json!(missing)))
+    Ok(several_found(&shown, "missing", &serde_json::json!(missing)))
 }
 
 async fn read_by_skus(state: &State, skus: &str) -> Result<HttpResponse, ApiError> {
@@ -95,7 +98,7 @@ async fn read_by_skus(state: &State, skus: &str) -> Result<HttpResponse, ApiErro
         Ok::<_, catalog::Error>((shown, serde_json::json!(missing)))
     };
     let (shown, missing) = state.read(shown).await??;
-    Ok(several_found(&shown, &missing))
+    Ok(several_found(&shown, "missing", &missing))
 }
 
 /// The values of a comma-separated parameter in their order, each once.
@@ -114,7 +117,8 @@ fn several<T: Eq + Hash + Clone>(name: &str, list: &str, parse: impl Fn(&str) ->
     Ok(values)
 }
 
-fn several_found(shown: &[Shown], missing: &serde_json::Value) -> HttpResponse {
+/// `{"data":[…]}` with one field behind it.
+fn several_found(shown: &[Shown], field: &str, value: &serde_json::Value) -> HttpResponse {
     let found = || shown.iter().filter_map(|shown| shown.record.as_ref().map(|record| (shown, record)));
     let length: usize = found().map(|(_, record)| record.json.len() + TAIL_ROOM).sum();
     let mut body = Vec::with_capacity(length + TAIL_ROOM);
@@ -125,7 +129,7 @@ fn several_found(shown: &[Shown], missing: &serde_json::Value) -> HttpResponse {
         }
         extend(&mut body, &record.json, shown.available, views(shown));
     }
-    write!(body, "],\"missing\":{missing}}}").expect("a Vec takes every write");
+    write!(body, "],\"{field}\":{value}}}").expect("a Vec takes every write");
     let mut response = HttpResponse::Ok().content_type(super::JSON).body(body);
     response.headers_mut().insert(CACHE_CONTROL, NO_CACHE);
     response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(cache_status(worst(shown))));

@@ -106,7 +106,8 @@ impl Window {
     }
 }
 
-fn time(name: &str, text: &str) -> Result<DateTime<Utc>, ApiError> {
+/// A time as a parameter gives it.
+pub(super) fn time(name: &str, text: &str) -> Result<DateTime<Utc>, ApiError> {
     // A plus that was not encoded arrives as a space.
     let parsed = DateTime::parse_from_rfc3339(&text.replace(' ', "+"));
     let hint = || ApiError::InvalidQuery(format!("{name} must be a time such as 2011-01-04T10:00:00Z"));

@@ -143,13 +143,33 @@ pub async fn ids_of(mysql: &MySql, skus: &[Sku]) -> Result<HashMap<Sku, ProductI
     rows.into_iter().map(pair).collect()
 }
 
-/// A page of products by id, deleted ones left out.
+/// The place behind which a page begins, in one of two orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// By id; 0 is before all.
+    Id(u64),
+    /// By the time of the last change, then by id. With id 0 what changed at that microsecond is still to come.
+    Updated(DateTime<Utc>, u64),
+}
+
+/// A page of products, deleted ones left out.
 ///
 /// # Errors
 /// MySQL is away, or a row cannot be read.
-pub async fn page(mysql: &MySql, after: u64, limit: u32) -> Result<Vec<Product>, Error> {
-    let sql = format!("SELECT {COLUMNS} FROM products WHERE id > {after} AND deleted_at IS NULL ORDER BY id LIMIT {limit}");
-    let rows = mysql.rows(MysqlOp::Products, sql, ()).await?;
+pub async fn page(mysql: &MySql, after: After, limit: u32) -> Result<Vec<Product>, Error> {
+    let select = format!("SELECT {COLUMNS} FROM products");
+    let rows = match after {
+        After::Id(id) => {
+            let sql = format!("{select} WHERE id > {id} AND deleted_at IS NULL ORDER BY id LIMIT {limit}");
+            mysql.rows(MysqlOp::Products, sql, ()).await?
+        }
+        After::Updated(time, id) => {
+            // Not as a comparison of pairs, which neither server turns into a range of the index.
+            let range = format!("updated_at >= ? AND (updated_at > ? OR id > {id})");
+            let sql = format!("{select} WHERE {range} AND deleted_at IS NULL ORDER BY updated_at, id LIMIT {limit}");
+            mysql.rows(MysqlOp::Products, sql, (time.naive_utc(), time.naive_utc())).await?
+        }
+    };
     rows.into_iter().map(|row| product(row).map(|row| row.product)).collect()
 }
 
