@@ -11,7 +11,7 @@
 
 use crate::{Catalog, Error, Stores, read};
 use chrono::{DateTime, Utc};
-use domain::{Money, NewProduct, Product, ProductId};
+use domain::{ImportedProduct, Money, NewProduct, Product, ProductId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::mysql::Tx;
@@ -105,12 +105,12 @@ impl Catalog {
         Ok(row.product)
     }
 
-    /// Makes a product or brings its name and price up to date, by SKU. An import without a price leaves the price; a dry run
-    /// changes nothing and says what would be done.
+    /// Makes a product or brings it up to date, by SKU; what the file does not tell stays. A dry run changes nothing and says what
+    /// would be done.
     ///
     /// # Errors
     /// `DuplicateSku` when the SKU belongs to a deleted product; otherwise as [`Self::set_price`].
-    pub async fn import(&self, product: NewProduct, dry_run: bool) -> Result<Imported, Error> {
+    pub async fn import(&self, product: ImportedProduct, dry_run: bool) -> Result<Imported, Error> {
         let (write, sku) = (self.write(), product.sku.clone());
         let task = async move { retried!(write, write.import(&product, dry_run)) };
         let imported = self.inner.stores.mysql.detached(MysqlOp::Import, Kind::Unknown, WRITE_LIMIT, task).await?;
@@ -158,16 +158,16 @@ impl Write {
         }
     }
 
-    async fn import(&self, product: &NewProduct, dry_run: bool) -> Result<Option<Imported>, StoreError> {
+    async fn import(&self, product: &ImportedProduct, dry_run: bool) -> Result<Option<Imported>, StoreError> {
         let mut tx = self.stores.mysql.begin().await?;
         let before = products::lock_by_sku(&mut tx, &product.sku).await?;
         let (imported, price_changed) = match &before {
             None => (Imported::Created, false),
             Some(row) if row.deleted => return tx.rollback().await.map(|()| None),
-            Some(ProductRow { product: old, .. }) => {
-                let price_changed = product.price.is_some() && product.price != old.price;
-                (if price_changed || old.name != product.name { Imported::Updated } else { Imported::Unchanged }, price_changed)
+            Some(ProductRow { product: there, .. }) if product.differs_from(there) => {
+                (Imported::Updated, product.price_differs_from(there))
             }
+            Some(_) => (Imported::Unchanged, false),
         };
         if dry_run || imported == Imported::Unchanged {
             return tx.rollback().await.map(|()| Some(imported));
@@ -178,7 +178,7 @@ impl Write {
                 row.product.id
             }
             // Another that made it meanwhile: begin again.
-            None => products::insert(&mut tx, product, Some("import"), None).await?.ok_or_else(made_meanwhile)?,
+            None => products::insert(&mut tx, &product.clone().made(), Some("import"), None).await?.ok_or_else(made_meanwhile)?,
         };
         self.land(tx, id).await.map(|_| Some(imported))
     }

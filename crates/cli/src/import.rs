@@ -11,7 +11,7 @@ use crate::output::{Output, Row};
 use crate::products::Products;
 use crate::progress::Progress;
 use crate::rejects::Rejects;
-use domain::{NewProduct, Sku};
+use domain::{ImportedProduct, Sku};
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -68,7 +68,7 @@ impl Row for Report {
 
 /// What a file asks for.
 pub(crate) struct Wanted {
-    products: Vec<NewProduct>,
+    products: Vec<ImportedProduct>,
     counts: Counts,
 }
 
@@ -86,12 +86,12 @@ impl Wanted {
         let counts = online_retail::read(&args.file, |line| products.add(line), |reject| rejects.add(reject));
         let counts = counts.map_err(|fault| Failure::doing(format!("reading {}", args.file.display()), &fault))?;
         rejects.finish()?;
-        Ok(Self { products: products.into_new_products(), counts })
+        Ok(Self { products: products.into_products(), counts })
     }
 }
 
 /// Writes the products with `write`.
-pub(crate) async fn run<F>(wanted: Wanted, dry_run: bool, output: &Output, write: impl Fn(NewProduct) -> F) -> Result<Exit, Failure>
+pub(crate) async fn run<F>(wanted: Wanted, dry_run: bool, output: &Output, write: impl Fn(ImportedProduct) -> F) -> Result<Exit, Failure>
 where
     F: Future<Output = Result<Written, Failure>>,
 {
@@ -133,11 +133,11 @@ fn recognise(path: &Path) -> Result<(), Failure> {
 
 /// Writes until done, asked to stop, or a write fails; writes that were begun are waited for.
 async fn write_all<F>(
-    products: Vec<NewProduct>,
+    products: Vec<ImportedProduct>,
     report: &mut Report,
     progress: &Progress,
     stop: &Shutdown,
-    write: impl Fn(NewProduct) -> F,
+    write: impl Fn(ImportedProduct) -> F,
 ) -> Result<(), Failure>
 where
     F: Future<Output = Result<Written, Failure>>,
@@ -185,9 +185,14 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    fn products(count: usize) -> Vec<NewProduct> {
-        let product =
-            |n| NewProduct { sku: Sku::parse(&format!("{n:05}")).unwrap(), name: "X".into(), description: None, active: true, price: None };
+    fn products(count: usize) -> Vec<ImportedProduct> {
+        let product = |n| ImportedProduct {
+            sku: Sku::parse(&format!("{n:05}")).unwrap(),
+            name: "X".into(),
+            description: None,
+            active: None,
+            price: None,
+        };
         (0..count).map(product).collect()
     }
 
@@ -198,7 +203,7 @@ mod tests {
     #[tokio::test]
     async fn all_are_written_and_no_more_than_the_limit_at_once() {
         let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let write = async |product: NewProduct| {
+        let write = async |product: ImportedProduct| {
             most.fetch_max(running.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             tokio::task::yield_now().await;
             running.fetch_sub(1, Ordering::Relaxed);
@@ -212,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn after_a_failure_nothing_new_is_begun_and_what_was_begun_is_waited_for() {
-        let write = async |product: NewProduct| {
+        let write = async |product: ImportedProduct| {
             tokio::task::yield_now().await;
             match product.sku.as_str() {
                 "00003" => Err(Failure::new(Exit::Unreachable, "MySQL is away")),

@@ -50,7 +50,7 @@ fn the_bundled_month_has_the_figures_counted_apart() {
         products.add(line);
     };
     let counts = read(Path::new(BUNDLED), add, |reject| panic!("{reject:?}")).unwrap();
-    let products = products.into_new_products();
+    let products = products.into_products();
     let priced = products.iter().filter_map(|product| product.price);
     let sum: String = priced.clone().map(|price| price.amount()).reduce(|sum, amount| sum + amount).unwrap().to_string();
     assert_eq!((views, products.len(), priced.count(), sum.as_str()), (34_960, 2_630, 2_583, "9958.63"));

@@ -5,7 +5,7 @@
 
 use crate::online_retail::ProductLine;
 use chrono::NaiveDateTime;
-use domain::{Money, NewProduct, Sku};
+use domain::{ImportedProduct, Money, Sku};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
@@ -42,19 +42,19 @@ impl Products {
         }
     }
 
-    pub(crate) fn into_new_products(self) -> Vec<NewProduct> {
+    pub(crate) fn into_products(self) -> Vec<ImportedProduct> {
         self.gathered.into_iter().map(|(sku, product)| product.named(sku)).collect()
     }
 }
 
 impl Gathered {
-    fn named(self, sku: Sku) -> NewProduct {
+    fn named(self, sku: Sku) -> ImportedProduct {
         let most_frequent = self.names.into_iter().max_by_key(|&(_, (count, seen))| (count, Reverse(seen)));
-        NewProduct {
+        ImportedProduct {
             name: most_frequent.map_or_else(|| sku.to_string(), |(name, _)| name),
             sku,
             description: None,
-            active: true,
+            active: None,
             price: self.price.map(|(_, price)| price),
         }
     }
@@ -79,11 +79,11 @@ mod tests {
     fn made(lines: impl IntoIterator<Item = ProductLine>) -> Vec<String> {
         let mut products = Products::default();
         lines.into_iter().for_each(|line| products.add(line));
-        let text = |product: NewProduct| {
+        let text = |product: ImportedProduct| {
             let price = product.price.map_or("none".to_owned(), |price| price.to_string());
             format!("{} {} {price}", product.sku, product.name)
         };
-        products.into_new_products().into_iter().map(text).collect()
+        products.into_products().into_iter().map(text).collect()
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::exit::{Exit, Failure};
 use crate::import::Written;
 use crate::queue::Status;
 use catalog::{Catalog, Imported, Metrics};
-use domain::{NewProduct, ProductId, Shards, Sku};
+use domain::{ImportedProduct, ProductId, Shards, Sku};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl Stores {
     }
 
     /// Writes one product by the full protocol of `catalog`; again while a store is away, as an equal product changes nothing.
-    pub(crate) async fn import(&self, product: NewProduct, dry_run: bool) -> Result<Written, Failure> {
+    pub(crate) async fn import(&self, product: ImportedProduct, dry_run: bool) -> Result<Written, Failure> {
         let mut wait = FIRST_WAIT;
         for _ in 1..WRITE_TRIES {
             match self.catalog.import(product.clone(), dry_run).await {
@@ -163,7 +163,7 @@ pub(crate) fn usage(message: String) -> Failure {
     Failure::new(Exit::Usage, message)
 }
 
-fn written(product: &NewProduct, result: Result<Imported, catalog::Error>) -> Result<Written, Failure> {
+fn written(product: &ImportedProduct, result: Result<Imported, catalog::Error>) -> Result<Written, Failure> {
     match result {
         Ok(Imported::Created) => Ok(Written::Created),
         Ok(Imported::Updated) => Ok(Written::Updated),
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn one_refused_product_does_not_stop_an_import() {
-        let product = NewProduct { sku: Sku::parse("10000").unwrap(), name: "A".into(), description: None, active: true, price: None };
+        let product = ImportedProduct { sku: Sku::parse("10000").unwrap(), name: "A".into(), description: None, active: None, price: None };
         let deleted = written(&product, Err(catalog::Error::DuplicateSku(product.sku.clone())));
         assert!(matches!(deleted, Ok(Written::Refused(_))));
         let data = storage::Error::new(Kind::Corrupt, "data too long");

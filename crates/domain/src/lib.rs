@@ -8,4 +8,4 @@ pub mod product;
 pub mod view;
 
 pub use money::{Currency, Money};
-pub use product::{NewProduct, Product, ProductId, Shards, Sku};
+pub use product::{ImportedProduct, NewProduct, Product, ProductId, Shards, Sku};

@@ -150,6 +150,41 @@ impl NewProduct {
     }
 }
 
+/// A product as a file tells it. What the file does not tell is `None` and stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedProduct {
+    pub sku: Sku,
+    pub name: String,
+    /// `Some(None)`: it is to have none.
+    pub description: Option<Option<String>>,
+    pub active: Option<bool>,
+    pub price: Option<Money>,
+}
+
+impl ImportedProduct {
+    /// What is made where no product has the SKU.
+    #[must_use]
+    pub fn made(self) -> NewProduct {
+        let Self { sku, name, description, active, price } = self;
+        NewProduct { sku, name, description: description.flatten(), active: active.unwrap_or(true), price }
+    }
+
+    /// Whether the product that is there would change. No description and an empty one are the same: few files tell them apart.
+    #[must_use]
+    pub fn differs_from(&self, there: &Product) -> bool {
+        let text = |description: &Option<String>| description.clone().unwrap_or_default();
+        self.name != there.name
+            || self.description.as_ref().is_some_and(|description| text(description) != text(&there.description))
+            || self.active.is_some_and(|active| active != there.active)
+            || self.price_differs_from(there)
+    }
+
+    #[must_use]
+    pub fn price_differs_from(&self, there: &Product) -> bool {
+        self.price.is_some() && self.price != there.price
+    }
+}
+
 /// The row of a product as readers see it. Its JSON is what the cache holds; views and availability,
 /// which change without the row, are added on the way out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -180,6 +215,7 @@ pub fn time_text(time: DateTime<Utc>) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use rust_decimal::Decimal;
 
     #[test]
     fn ids_are_positive_and_exact_in_json_and_lua() {
@@ -214,6 +250,33 @@ mod tests {
             serde_json::to_string(&product).unwrap(),
             r#"{"id":42,"sku":"85123A","name":"WHITE HANGING HEART","description":null,"active":true,"price":{"amount":"2.55","currency":"GBP"},"version":7,"updated_at":"2011-01-04T10:00:00.000000Z"}"#
         );
+    }
+
+    #[test]
+    fn a_file_changes_what_it_tells_and_leaves_the_rest() {
+        let money = |amount| Some(Money::stored(Decimal::new(amount, 2), "GBP"));
+        let there = Product {
+            id: ProductId::new(42).unwrap(),
+            sku: Sku::parse("85123A").unwrap(),
+            name: "HEART".into(),
+            description: Some(String::new()),
+            active: false,
+            price: money(255),
+            version: 7,
+            updated_at: DateTime::UNIX_EPOCH,
+        };
+        let name_alone = ImportedProduct { sku: there.sku.clone(), name: "HEART".into(), description: None, active: None, price: None };
+        let same = ImportedProduct { description: Some(None), active: Some(false), price: money(255), ..name_alone.clone() };
+        assert!(!name_alone.differs_from(&there) && !same.differs_from(&there));
+        let changed = [
+            ImportedProduct { name: "STAR".into(), ..same.clone() },
+            ImportedProduct { description: Some(Some("white".into())), ..same.clone() },
+            ImportedProduct { active: Some(true), ..same.clone() },
+            ImportedProduct { price: money(210), ..same.clone() },
+        ];
+        assert!(changed.iter().all(|product| product.differs_from(&there)));
+        assert!(changed[3].price_differs_from(&there) && !changed[0].price_differs_from(&there));
+        assert!(name_alone.made().active && !same.made().active);
     }
 
     proptest! {

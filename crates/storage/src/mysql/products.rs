@@ -5,7 +5,7 @@
 use super::{DUPLICATE_KEY, Flavor, LOCK_NOWAIT, LOCK_WAIT_TIMEOUT, MySql, Tx, number_list, take};
 use crate::{Error, Kind};
 use chrono::{DateTime, NaiveDateTime, Utc};
-use domain::{Money, NewProduct, Product, ProductId, Sku};
+use domain::{ImportedProduct, Money, NewProduct, Product, ProductId, Sku};
 use mysql_async::{Params, Row, Value};
 use rust_decimal::Decimal;
 use std::collections::{BTreeSet, HashMap};
@@ -202,15 +202,30 @@ pub async fn set_price(tx: &mut Tx, id: ProductId, price: Money, reason: Option<
     add_history(tx, id, reason, actor).await
 }
 
-/// Sets name and price of a row that this transaction has locked, as an import does.
+/// Sets what a file tells of a row that this transaction has locked.
 ///
 /// # Errors
 /// As any statement.
-pub async fn set_imported(tx: &mut Tx, id: ProductId, product: &NewProduct, price_changed: bool, actor: Option<&str>) -> Result<(), Error> {
+pub async fn set_imported(
+    tx: &mut Tx,
+    id: ProductId,
+    product: &ImportedProduct,
+    price_changed: bool,
+    actor: Option<&str>,
+) -> Result<(), Error> {
     let (amount, currency) = money_values(product.price);
-    let sql =
-        "UPDATE products SET name = ?, price = COALESCE(?, price), currency = COALESCE(?, currency), version = version + 1 WHERE id = ?";
-    let params: Params = vec![Value::from(product.name.as_str()), amount, currency, Value::from(id.get())].into();
+    let sql = "UPDATE products SET name = ?, description = IF(?, ?, description), active = COALESCE(?, active), \
+               price = COALESCE(?, price), currency = COALESCE(?, currency), version = version + 1 WHERE id = ?";
+    let params: Params = vec![
+        Value::from(product.name.as_str()),
+        Value::from(product.description.is_some()),
+        Value::from(product.description.clone().flatten()),
+        Value::from(product.active),
+        amount,
+        currency,
+        Value::from(id.get()),
+    ]
+    .into();
     tx.execute(sql, params).await?;
     if price_changed { add_history(tx, id, Some("import"), actor).await } else { Ok(()) }
 }
