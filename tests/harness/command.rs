@@ -3,7 +3,7 @@
 use crate::{Program, Shop, program};
 use serde_json::Value;
 use std::process::Stdio;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// How a command ended and what it said.
 #[derive(Debug)]
@@ -19,6 +19,12 @@ impl Outcome {
         assert_eq!(self.code, Some(code), "{self:?}");
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
+
+    async fn of(mut command: Command) -> Self {
+        let output = command.output().await.unwrap_or_else(|error| panic!("cannot run inventoryctl: {error}"));
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
 }
 
 impl Shop {
@@ -29,15 +35,43 @@ impl Shop {
 
     /// The same with the rights of another user of MySQL.
     pub async fn ctl_as(&self, user: &str, api: Option<&Program>, arguments: &[&str]) -> Outcome {
+        let mut command = self.command("inventoryctl", user, api);
+        command.args(arguments);
+        Outcome::of(command).await
+    }
+
+    /// Starts it and goes on, with all that it says kept for its end.
+    pub fn ctl_started(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command("inventoryctl", "inventory_api", None);
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap_or_else(|error| panic!("cannot run inventoryctl: {error}"))
+    }
+
+    /// Runs it with a stdout that nobody reads any more.
+    pub async fn ctl_to_nobody(&self, api: Option<&Program>, arguments: &[&str]) -> Outcome {
+        let (reader, writer) = std::io::pipe().expect("a pipe can be made");
+        drop(reader);
+        let mut command = self.command("inventoryctl", "inventory_api", api);
+        command.args(arguments).stdout(writer).stderr(Stdio::piped());
+        let child = command.spawn().unwrap_or_else(|error| panic!("cannot run inventoryctl: {error}"));
+        let output = child.wait_with_output().await.expect("it ends");
+        Outcome { code: output.status.code(), stdout: String::new(), stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+    }
+
+    /// Runs a script of `sh` in which `"$0"` is `inventoryctl`.
+    pub async fn ctl_in_shell(&self, api: Option<&Program>, script: &str) -> Outcome {
+        let mut command = self.command("sh", "inventory_api", api);
+        command.arg("-c").arg(script).arg(program::binary("inventoryctl"));
+        Outcome::of(command).await
+    }
+
+    fn command(&self, program: &str, user: &str, api: Option<&Program>) -> Command {
         let url = api.map(|api| ("INVENTORY_URL", api.url.clone()));
-        let mut command = Command::new(program::binary("inventoryctl"));
+        let mut command = if program == "sh" { Command::new(program) } else { Command::new(program::binary(program)) };
         for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("INVENTORY_")) {
             command.env_remove(key);
         }
-        command.envs(self.settings(user, url.as_slice()));
-        let output = command.args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
-        let output = output.await.unwrap_or_else(|error| panic!("cannot run inventoryctl: {error}"));
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        command.envs(self.settings(user, url.as_slice())).stdin(Stdio::null()).kill_on_drop(true);
+        command
     }
 }

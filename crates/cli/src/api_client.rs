@@ -8,6 +8,7 @@ use domain::{Money, ProductId, Sku};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,6 +23,9 @@ const IDLE_LIMIT: Duration = Duration::from_secs(4);
 
 /// What one call of the API takes at most.
 pub(crate) const MAX_SKUS: usize = 100;
+
+/// Products of one page of the list at most.
+pub(crate) const MAX_PAGE: u64 = 500;
 
 /// What came back of a call.
 #[derive(Debug)]
@@ -39,6 +43,15 @@ pub(crate) enum Answer {
 pub(crate) struct ApiClient {
     base: String,
     http: Client,
+}
+
+/// A page of the list of all products.
+#[derive(Deserialize)]
+pub(crate) struct Page {
+    /// Word for word.
+    pub(crate) data: Vec<Box<RawValue>>,
+    /// Where the next one begins; none behind the last.
+    pub(crate) next_cursor: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -82,6 +95,48 @@ impl ApiClient {
         Ok(Self { base: url.trim_end_matches('/').to_owned(), http })
     }
 
+    /// A page of at most `limit` products.
+    ///
+    /// # Errors
+    /// Not allowed, unreachable, or an answer of another form.
+    pub(crate) async fn page(&self, limit: u64, cursor: Option<&str>, updated_since: Option<&str>) -> Result<Page, Failure> {
+        let limit = limit.to_string();
+        let given = [("limit", Some(limit.as_str())), ("cursor", cursor), ("updated_since", updated_since)];
+        let query: Vec<_> = given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        let body = self.get(self.request(Method::GET, "/v1/products").query(&query)).await?;
+        self.parsed(&body)
+    }
+
+    /// The views of a product, word for word; `window` is the query.
+    ///
+    /// # Errors
+    /// No such product, not allowed, unreachable, a window that cannot be.
+    pub(crate) async fn view_counts(&self, id: ProductId, window: &[(&str, &str)]) -> Result<String, Failure> {
+        self.get(self.request(Method::GET, &format!("/v1/products/{id}/views")).query(window)).await
+    }
+
+    /// POSTs `count` views of a product and expects them to be accepted.
+    ///
+    /// # Errors
+    /// No such product, not allowed, unreachable; then whether they were counted may be unknown.
+    pub(crate) async fn send_views(&self, id: ProductId, count: u32) -> Result<(), Failure> {
+        let request = self.request(Method::POST, &format!("/v1/products/{id}/views"));
+        self.get(request.json(&json!({"count": count}))).await.map(drop)
+    }
+
+    /// PUTs a price and expects it to be set; the answer word for word.
+    ///
+    /// # Errors
+    /// No such product, not allowed, unreachable; then whether it was set may be unknown.
+    pub(crate) async fn set_price(&self, id: ProductId, price: Money, reason: Option<&str>) -> Result<String, Failure> {
+        self.get(self.price_request(id, price, reason)).await
+    }
+
+    fn price_request(&self, id: ProductId, price: Money, reason: Option<&str>) -> RequestBuilder {
+        let body = json!({"amount": price.amount_text(), "currency": price.currency().code(), "reason": reason});
+        self.request(Method::PUT, &format!("/v1/products/{id}/price")).json(&body)
+    }
+
     /// POSTs one view.
     pub(crate) async fn view(&self, id: ProductId) -> Answer {
         self.answer(self.request(Method::POST, &format!("/v1/products/{id}/views"))).await
@@ -89,8 +144,7 @@ impl ApiClient {
 
     /// PUTs a price.
     pub(crate) async fn put_price(&self, id: ProductId, price: Money, reason: &str) -> Answer {
-        let body = json!({"amount": price.amount_text(), "currency": price.currency().code(), "reason": reason});
-        self.answer(self.request(Method::PUT, &format!("/v1/products/{id}/price")).json(&body)).await
+        self.answer(self.price_request(id, price, Some(reason))).await
     }
 
     /// The product as the API answers it, word for word.
@@ -107,13 +161,13 @@ impl ApiClient {
     /// Not allowed, unreachable, or an answer of another form.
     pub(crate) async fn products(&self, ids: &[ProductId]) -> Result<Vec<Value>, Failure> {
         #[derive(Deserialize)]
-        struct Page {
+        struct Several {
             data: Vec<Value>,
         }
         let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
         let body = self.get(self.request(Method::GET, "/v1/products").query(&[("ids", ids.join(","))])).await?;
-        let page: Page = self.parsed(&body)?;
-        Ok(page.data)
+        let several: Several = self.parsed(&body)?;
+        Ok(several.data)
     }
 
     /// The ids of those SKUs that the catalogue has (at most 100 SKUs).
@@ -155,7 +209,11 @@ impl ApiClient {
         format!("no answer from {}: {}; {hint}", self.base, chain(fault))
     }
 
-    fn parsed<'a, T: Deserialize<'a>>(&self, body: &'a str) -> Result<T, Failure> {
+    /// What an answer says in the form that is expected of it.
+    ///
+    /// # Errors
+    /// It has another form.
+    pub(crate) fn parsed<'a, T: Deserialize<'a>>(&self, body: &'a str) -> Result<T, Failure> {
         serde_json::from_str(body).map_err(|fault| self.odd(&fault.to_string()))
     }
 
@@ -180,7 +238,10 @@ fn retry_after(response: &Response) -> Option<Duration> {
 pub(crate) fn problem(status: StatusCode, body: &str) -> String {
     let said: Value = serde_json::from_str(body).unwrap_or_default();
     let text = said["detail"].as_str().or(said["title"].as_str()).unwrap_or("no further word");
-    format!("the API answered {status}: {text}")
+    let faults = said["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let fault = |fault: &Value| Some(format!("; {} {}", fault["pointer"].as_str()?, fault["detail"].as_str()?));
+    let faults: String = faults.iter().filter_map(fault).collect();
+    format!("the API answered {status}: {text}{faults}")
 }
 
 fn exit_of(status: StatusCode) -> Exit {
@@ -208,6 +269,8 @@ mod tests {
         let told = |body| problem(StatusCode::NOT_FOUND, body);
         assert_eq!(told(r#"{"title":"Not found","detail":"no product 42"}"#), "the API answered 404 Not Found: no product 42");
         assert_eq!(told(r#"{"title":"Not found"}"#), "the API answered 404 Not Found: Not found");
+        let faults = r#"{"detail":"the body has a fault","errors":[{"pointer":"/reason","detail":"is too long"}]}"#;
+        assert_eq!(told(faults), "the API answered 404 Not Found: the body has a fault; /reason is too long");
         assert_eq!(told("<html>"), "the API answered 404 Not Found: no further word");
     }
 

@@ -1,45 +1,75 @@
 //! The command line: nouns, then verbs. The doc comments are its reference.
 
+mod product;
+mod views;
+
 use crate::output::Format;
 use crate::replay::Speed;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use domain::Shards;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use telemetry::config::LogArgs;
 use telemetry::scope::Scope;
 
+pub(crate) use product::{ExportArgs, ExportForm, ImportArgs, Layout, ListArgs, PriceVerb, ProductVerb};
+pub(crate) use views::{ShowArgs, ViewsVerb};
+
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failure, 2 usage, 3 some rows failed, 4 not found, 5 conflict or difference, \
                           6 not allowed, 7 unreachable";
 
 const SERVERS: &str = "Servers";
 
-/// Operates an inventory: migrations, imports, replays, the view queue
+/// Operates an inventory: products and prices, views and their queue, migrations
 #[derive(Debug, Parser)]
 #[command(name = "inventoryctl", version, after_help = EXIT_CODES)]
 pub(crate) struct CommandLine {
-    #[command(flatten)]
-    pub(crate) connection: Connection,
     /// How results are shown; messages and progress go to stderr
     #[arg(short, long, value_enum, default_value_t = Format::Table, global = true, value_name = "FORM")]
     pub(crate) output: Format,
     #[command(flatten)]
     pub(crate) log: LogArgs,
+    // Behind the others: its heading would go on over them.
+    #[command(flatten)]
+    pub(crate) connection: Connection,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
 impl CommandLine {
-    /// Reads arguments and environment; on a fault in them the process ends with its words and code 2.
-    pub(crate) fn read() -> Self {
-        let matches = Self::quiet_command().get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|fault| fault.exit())
+    /// Reads arguments and environment; on a fault in them the process ends with its words and code 2. The matches tell where
+    /// each value came from.
+    pub(crate) fn read() -> (Self, ArgMatches) {
+        let matches = Self::program().try_get_matches().and_then(sound).unwrap_or_else(|fault| fault.exit());
+        let line = Self::from_arg_matches(&matches).unwrap_or_else(|fault| fault.exit());
+        (line, matches)
     }
 
-    /// A command speaks for itself: what the stores log of a good connection would only stand between its lines.
-    fn quiet_command() -> clap::Command {
-        Self::command().mut_arg("log", |log| log.default_value("warn"))
+    /// The command line as it is offered. A command speaks for itself: what the stores log of a good connection would only stand
+    /// between its lines. `-h` leaves out what all commands have, `--help` is the reference. Both name variables and not what they
+    /// hold: `config show` does that.
+    pub(crate) fn program() -> clap::Command {
+        let of_all = |arg: clap::Arg| arg.hide_short_help(true);
+        let program = Self::command().mut_arg("log", |log| log.default_value("warn"));
+        let program = program.mut_args(|arg| if arg.is_global_set() && arg.get_id() != "output" { of_all(arg) } else { arg });
+        without_values(program)
     }
+}
+
+fn without_values(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| arg.hide_env_values(true)).mut_subcommands(without_values)
+}
+
+/// Refuses what clap cannot: flags of `migrate` alone before its verb, while those of all commands may stand there.
+fn sound(matches: ArgMatches) -> clap::error::Result<ArgMatches> {
+    let migrate = matches.subcommand_matches("migrate").filter(|migrate| migrate.subcommand().is_some());
+    if migrate.is_some_and(|migrate| migrate.value_source("shards") == Some(ValueSource::CommandLine)) {
+        let message = "--shards has no meaning for `migrate status`";
+        return Err(CommandLine::program().error(ErrorKind::ArgumentConflict, message));
+    }
+    Ok(matches)
 }
 
 #[derive(Debug, Args)]
@@ -60,7 +90,6 @@ pub(crate) struct Connection {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Bring the database to the schema of this program
-    #[command(args_conflicts_with_subcommands = true)]
     Migrate {
         #[command(subcommand)]
         verb: Option<MigrateVerb>,
@@ -71,7 +100,13 @@ pub(crate) enum Command {
     /// Products of the catalogue
     #[command(subcommand)]
     Product(ProductVerb),
-    /// Play a file of sales over HTTP: each product line is a view, each new price a price write
+    /// Prices, written through to MySQL and Redis before they are acknowledged
+    #[command(subcommand)]
+    Price(PriceVerb),
+    /// Views, written behind
+    #[command(subcommand)]
+    Views(ViewsVerb),
+    /// Play a file of sales over HTTP: product lines as views, new prices as price writes
     Replay(ReplayArgs),
     /// The queue of views
     #[command(subcommand)]
@@ -85,6 +120,28 @@ pub(crate) enum Command {
     ///
     /// Exits 5 where they deviate, 7 where one is away; changes nothing. Rights are examined of the user in the URL of MySQL: run it with each program's settings.
     Doctor(DoctorArgs),
+    /// The settings of this command line
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Print a script that completes commands and flags
+    #[command(after_help = "In bash: source <(inventoryctl completions bash)")]
+    Completions {
+        /// The shell that is to read it
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Show each setting with its source, secrets masked, without connecting to anything
+    Show,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 fn parse_shards(text: &str) -> Result<Shards, String> {
@@ -96,42 +153,6 @@ fn parse_shards(text: &str) -> Result<Shards, String> {
 pub(crate) enum MigrateVerb {
     /// Show which migrations the database has
     Status,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ProductVerb {
-    /// Show one product
-    Get {
-        /// Its SKU, or `id:42`
-        product: String,
-        /// Show MySQL, Redis and the API side by side; exits 5 where they differ
-        #[arg(long)]
-        compare: bool,
-    },
-    /// Make or update the products of a file; importing it again changes nothing
-    Import(ImportArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ImportArgs {
-    /// CSV, plain or gzipped
-    pub(crate) file: PathBuf,
-    #[arg(long, value_enum, default_value_t = Layout::Auto)]
-    pub(crate) format: Layout,
-    /// Write rejected lines to this CSV file, with line number and reason
-    #[arg(long, value_name = "FILE")]
-    pub(crate) errors_to: Option<PathBuf>,
-    /// Say what would be done, change nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Layout {
-    /// Told by the header line
-    Auto,
-    /// UCI Online Retail: StockCode, Description, InvoiceDate, UnitPrice
-    OnlineRetail,
 }
 
 #[derive(Debug, Args)]
@@ -206,13 +227,13 @@ pub(crate) struct DoctorArgs {
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> Result<CommandLine, clap::error::ErrorKind> {
+    fn parse(line: &str) -> Result<CommandLine, ErrorKind> {
         CommandLine::try_parse_from(line.split(' ')).map_err(|fault| fault.kind())
     }
 
     #[test]
     fn the_command_line_is_sound() {
-        CommandLine::quiet_command().debug_assert();
+        CommandLine::program().debug_assert();
         assert_eq!(telemetry::config::undeclared_variables(&CommandLine::command()), [""; 0]);
     }
 
@@ -235,8 +256,11 @@ mod tests {
     #[test]
     fn migrate_needs_no_verb() {
         assert!(matches!(parse("inventoryctl migrate").unwrap().command, Command::Migrate { verb: None, .. }));
-        let status = parse("inventoryctl migrate status").unwrap().command;
-        assert!(matches!(status, Command::Migrate { verb: Some(MigrateVerb::Status), .. }));
+        for line in ["inventoryctl migrate status", "inventoryctl migrate -o json status"] {
+            assert!(matches!(parse(line).unwrap().command, Command::Migrate { verb: Some(MigrateVerb::Status), .. }), "{line}");
+        }
+        let meaningless = CommandLine::program().try_get_matches_from(["inventoryctl", "migrate", "--shards", "3", "status"]);
+        assert_eq!(meaningless.and_then(sound).unwrap_err().kind(), ErrorKind::ArgumentConflict);
     }
 
     #[test]

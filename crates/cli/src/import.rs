@@ -4,8 +4,9 @@
 //! How a product is written is `catalog`'s; here only how many at a time.
 
 use crate::args::{ImportArgs, Layout};
+use crate::catalogue_file;
 use crate::exit::{Exit, Failure};
-use crate::lines::{self, Records};
+use crate::lines::{self, Record, Records};
 use crate::online_retail::{self, Counts};
 use crate::output::{Output, Row};
 use crate::products::Products;
@@ -15,6 +16,7 @@ use domain::{ImportedProduct, Sku};
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use telemetry::stop::Shutdown;
 
@@ -78,15 +80,21 @@ impl Wanted {
     /// # Errors
     /// The file cannot be read, or is of no known format.
     pub(crate) fn read(args: &ImportArgs) -> Result<Self, Failure> {
-        if args.format == Layout::Auto {
-            recognise(&args.file)?;
-        }
+        let reading = |fault: io::Error| Failure::doing(format!("reading {}", args.file.display()), &fault);
+        let layout = if args.format == Layout::Auto { recognise(&args.file)? } else { args.format };
         let mut rejects = Rejects::of(&args.file, args.errors_to.as_deref())?;
-        let mut products = Products::default();
-        let counts = online_retail::read(&args.file, |line| products.add(line), |reject| rejects.add(reject));
-        let counts = counts.map_err(|fault| Failure::doing(format!("reading {}", args.file.display()), &fault))?;
+        let (mut told, mut gathered) = (Vec::new(), Products::default());
+        let on_reject = |reject| rejects.add(reject);
+        let records = || Ok(Records::new(lines::open(&args.file)?));
+        let counts = match layout {
+            Layout::Csv => records().and_then(|records| catalogue_file::read_csv(records, |product| told.push(product), on_reject)),
+            Layout::Ndjson => records().and_then(|records| catalogue_file::read_ndjson(records, |product| told.push(product), on_reject)),
+            Layout::OnlineRetail | Layout::Auto => online_retail::read(&args.file, |line| gathered.add(line), on_reject),
+        };
+        let counts = counts.map_err(reading)?;
         rejects.finish()?;
-        Ok(Self { products: products.into_products(), counts })
+        told.extend(gathered.into_products());
+        Ok(Self { products: told, counts })
     }
 }
 
@@ -119,14 +127,19 @@ where
     }
 }
 
-fn recognise(path: &Path) -> Result<(), Failure> {
-    let header = lines::open(path).and_then(|input| Records::new(input).next());
-    let header = header.map_err(|fault| Failure::doing(format!("reading {}", path.display()), &fault))?;
-    match header.map(|header| header.fields) {
-        Some(Ok(fields)) if online_retail::recognises(&fields) => Ok(()),
+fn recognise(path: &Path) -> Result<Layout, Failure> {
+    let first = lines::open(path).and_then(|input| Records::new(input).next());
+    let first = first.map_err(|fault| Failure::doing(format!("reading {}", path.display()), &fault))?;
+    match first {
+        Some(first) if catalogue_file::recognises_ndjson(&first.text) => Ok(Layout::Ndjson),
+        Some(Record { fields: Ok(fields), .. }) if catalogue_file::recognises_csv(&fields) => Ok(Layout::Csv),
+        Some(Record { fields: Ok(fields), .. }) if online_retail::recognises(&fields) => Ok(Layout::OnlineRetail),
         _ => Err(Failure::new(
             Exit::Usage,
-            format!("{}: the first line is no header that is known; name the format with --format", path.display()),
+            format!(
+                "{}: the first line is neither a header that is known nor a JSON object; name the format with --format",
+                path.display()
+            ),
         )),
     }
 }

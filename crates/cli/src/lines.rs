@@ -15,7 +15,7 @@ use std::path::Path;
 /// A line longer than this is refused; the longest of the real files has about 100 bytes.
 const MAX_LINE_BYTES: usize = 1 << 20;
 
-/// A quoted field may go on over so many further lines; past it the quote counts as never closed.
+/// A quoted field may go on over so many further lines, unless a layout allows more; past it the quote counts as never closed.
 const MAX_CONTINUATION_LINES: usize = 16;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
@@ -52,16 +52,36 @@ pub(crate) struct Records {
     put_back: VecDeque<Line>,
     /// How many fields a record over several lines must have; none while the header is unknown.
     width: Option<usize>,
+    max_continuation_lines: usize,
 }
 
 impl Records {
     pub(crate) fn new(input: Box<dyn BufRead>) -> Self {
-        Self { input, lines_read: 0, put_back: VecDeque::new(), width: None }
+        Self { input, lines_read: 0, put_back: VecDeque::new(), width: None, max_continuation_lines: MAX_CONTINUATION_LINES }
     }
 
     /// From here on a quoted field may hold line breaks, if the record then has this many fields.
     pub(crate) fn expect_width(&mut self, width: usize) {
         self.width = Some(width);
+    }
+
+    /// From here on a quoted field may go on over so many further lines.
+    pub(crate) fn allow_lines(&mut self, count: usize) {
+        self.max_continuation_lines = count;
+    }
+
+    /// The next line that is not empty, as one field. `None` at the end.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub(crate) fn next_whole(&mut self) -> io::Result<Option<Record>> {
+        while let Some(Line { number, text, too_long }) = self.next_line()? {
+            if too_long || !text.trim_ascii().is_empty() {
+                let fields = if too_long { Err(line_too_long()) } else { Ok(ByteRecord::from(vec![&text])) };
+                return Ok(Some(Record { line: number, text, fields }));
+            }
+        }
+        Ok(None)
     }
 
     /// The next record that is not an empty line; `None` at the end.
@@ -80,7 +100,7 @@ impl Records {
     fn record(&mut self, line: Line) -> io::Result<Record> {
         let Line { number, text, too_long } = line;
         let fields = match split(&text) {
-            _ if too_long => Err(format!("the line is longer than {MAX_LINE_BYTES} bytes")),
+            _ if too_long => Err(line_too_long()),
             Err(Fault::OpenQuote) => match self.continued(&text)? {
                 Some((text, fields)) => {
                     return Ok(Record { line: number, text, fields: Ok(fields) });
@@ -96,13 +116,16 @@ impl Records {
     fn continued(&mut self, first: &[u8]) -> io::Result<Option<(Vec<u8>, ByteRecord)>> {
         let mut text = first.to_vec();
         let mut ahead = Vec::new();
-        while ahead.len() < MAX_CONTINUATION_LINES && text.len() < MAX_LINE_BYTES {
+        while ahead.len() < self.max_continuation_lines && text.len() < MAX_LINE_BYTES {
             let Some(line) = self.next_line()? else { break };
             text.extend_from_slice(&line.text);
-            let stop = line.too_long;
+            // The line alone tells whether it closes the quote: splitting all of them again for each would be slow.
+            let still_open = !line.too_long && split(&[b"\"", &line.text[..]].concat()) == Err(Fault::OpenQuote);
             ahead.push(line);
+            if still_open {
+                continue;
+            }
             match split(&text) {
-                Err(Fault::OpenQuote) if !stop => {}
                 Ok(fields) if self.width == Some(fields.len()) => return Ok(Some((text, fields))),
                 _ => break,
             }
@@ -132,6 +155,10 @@ impl Records {
         }
         Ok(Some(Line { number: self.lines_read, text, too_long }))
     }
+}
+
+fn line_too_long() -> String {
+    format!("the line is longer than {MAX_LINE_BYTES} bytes")
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

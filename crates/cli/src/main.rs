@@ -3,28 +3,42 @@
 //! Results go to stdout, everything else to stderr, and the exit code says how it ended.
 //! What it knows of the stores is in `stores.rs`, of the API in `api_client.rs`.
 
+#[macro_use]
+mod messages;
+
 mod api_client;
 mod args;
+mod catalogue_file;
 mod check;
 mod compare;
+mod completions;
+mod config_show;
 mod doctor;
 mod exit;
+mod export;
+#[cfg(test)]
+mod help_tests;
 mod import;
 mod lines;
 mod migrate;
+mod new_file;
 mod online_retail;
 mod output;
+mod price;
 mod product;
+mod product_list;
 mod products;
 mod progress;
 mod queue;
 mod rejects;
 mod replay;
 mod stores;
+mod table;
 mod token;
+mod views;
 
 use api_client::ApiClient;
-use args::{Command, CommandLine, Connection, MigrateVerb, ProductVerb, QueueVerb, TokenVerb};
+use args::{Command, CommandLine, ConfigVerb, Connection, MigrateVerb, PriceVerb, ProductVerb, QueueVerb, TokenVerb, ViewsVerb};
 use exit::{Exit, Failure};
 use import::Wanted;
 use output::Output;
@@ -48,22 +62,19 @@ async fn main() -> ExitCode {
 async fn run() -> Result<Exit, Failure> {
     let usage = |message| Failure::new(Exit::Usage, message);
     config::refuse_unknown_variables(std::env::vars_os()).map_err(usage)?;
-    let line = CommandLine::read();
+    let (line, matches) = CommandLine::read();
     line.log.init().map_err(usage)?;
     let (connection, output) = (line.connection, Output::new(line.output));
     match line.command {
         Command::Migrate { verb: None, shards } => migrate::run(&connection, shards, &output).await,
         Command::Migrate { verb: Some(MigrateVerb::Status), .. } => migrate::status(&connection, &output).await,
-        Command::Product(ProductVerb::Get { product, compare: false }) => product::get(&product, &api(&connection)?, &output).await,
-        Command::Product(ProductVerb::Get { product, compare: true }) => {
-            let api = api(&connection)?;
-            product::compare(&product, &Stores::connect(&connection).await?, &api, &output).await
+        Command::Product(verb) => of_product(verb, &connection, &output).await,
+        Command::Price(PriceVerb::Get { product }) => price::get(&product, &api(&connection)?, &output).await,
+        Command::Price(PriceVerb::Set { product, amount, currency, reason }) => {
+            price::set(&product, (&amount, &currency), reason.as_deref(), &api(&connection)?, &output).await
         }
-        Command::Product(ProductVerb::Import(args)) => {
-            let wanted = Wanted::read(&args)?;
-            let stores = Stores::connect(&connection).await?;
-            import::run(wanted, args.dry_run, &output, |product| stores.import(product, args.dry_run)).await
-        }
+        Command::Views(ViewsVerb::Send { product, count }) => views::send(&product, count, &api(&connection)?, &output).await,
+        Command::Views(ViewsVerb::Show(args)) => views::show(&args, &api(&connection)?, &output).await,
         Command::Replay(args) => {
             let urls = if args.api.is_empty() { vec![connection.url.clone()] } else { args.api.clone() };
             let apis = Apis { urls, token: token(&connection)? };
@@ -76,6 +87,25 @@ async fn run() -> Result<Exit, Failure> {
         }
         Command::Token(TokenVerb::New(args)) => token::new(&args, &output),
         Command::Doctor(args) => doctor::run(&args, &connection, &output).await,
+        Command::Config(ConfigVerb::Show) => config_show::show(&connection, &matches, &output),
+        Command::Completions { shell } => completions::run(shell, &output),
+    }
+}
+
+async fn of_product(verb: ProductVerb, connection: &Connection, output: &Output) -> Result<Exit, Failure> {
+    match verb {
+        ProductVerb::Get { product, compare: false } => product::get(&product, &api(connection)?, output).await,
+        ProductVerb::Get { product, compare: true } => {
+            let api = api(connection)?;
+            product::compare(&product, &Stores::connect(connection).await?, &api, output).await
+        }
+        ProductVerb::List(args) => product_list::run(&args, &api(connection)?, output).await,
+        ProductVerb::Export(args) => export::run(&args, &api(connection)?, output).await,
+        ProductVerb::Import(args) => {
+            let wanted = Wanted::read(&args)?;
+            let stores = Stores::connect(connection).await?;
+            import::run(wanted, args.dry_run, output, |product| stores.import(product, args.dry_run)).await
+        }
     }
 }
 

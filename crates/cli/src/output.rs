@@ -2,6 +2,7 @@
 //!
 //! Promises one form for every command, and that nothing but results goes to stdout.
 
+use crate::table;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -41,7 +42,7 @@ impl Output {
     /// # Errors
     /// Stdout cannot be written.
     pub(crate) fn one<R: Row>(&self, row: &R) -> io::Result<()> {
-        emit(&render_one(self.format, row)?)
+        emit(&render_one(self.format, row, table::width_of_stdout())?)
     }
 
     /// Shows several results: an array in JSON, a line each elsewhere.
@@ -49,7 +50,12 @@ impl Output {
     /// # Errors
     /// Stdout cannot be written.
     pub(crate) fn rows<R: Row>(&self, rows: &[R]) -> io::Result<()> {
-        emit(&render_rows(self.format, rows)?)
+        emit(&render_rows(self.format, rows, table::width_of_stdout())?)
+    }
+
+    /// Begins a list that comes page by page and has an end; JSON is one array.
+    pub(crate) fn pages(&self) -> Pages {
+        Pages { format: self.format, max_width: table::width_of_stdout(), widths: Vec::new(), shown: 0 }
     }
 
     /// Begins a list whose rows come one by one and have no end; JSON is then an object a line.
@@ -70,7 +76,63 @@ impl Output {
     }
 }
 
-/// A list that is being shown.
+/// A list that is being shown page by page. Columns of a table are as wide as its first page needs them.
+pub(crate) struct Pages {
+    format: Format,
+    max_width: Option<usize>,
+    widths: Vec<usize>,
+    shown: usize,
+}
+
+impl Pages {
+    /// # Errors
+    /// Stdout cannot be written.
+    pub(crate) fn add<R: Row>(&mut self, rows: &[R]) -> io::Result<()> {
+        emit(&self.render(rows)?)
+    }
+
+    /// Ends the list; one that got no page is an empty one.
+    ///
+    /// # Errors
+    /// Stdout cannot be written.
+    pub(crate) fn finish<R: Row>(mut self) -> io::Result<()> {
+        emit(&self.render_end::<R>()?)
+    }
+
+    fn render<R: Row>(&mut self, rows: &[R]) -> io::Result<String> {
+        let first = self.shown == 0;
+        if rows.is_empty() {
+            return Ok(String::new());
+        }
+        self.shown += rows.len();
+        match self.format {
+            Format::Table => {
+                let header = first.then(|| heading(R::COLUMNS));
+                let lines: Vec<_> = header.into_iter().chain(rows.iter().map(Row::cells)).collect();
+                if first {
+                    self.widths = table::widths(&lines, self.max_width);
+                }
+                Ok(table::aligned(&lines, &self.widths, self.max_width.is_some()))
+            }
+            Format::Json => {
+                let rows: Vec<_> = rows.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+                Ok(format!("{}{}", if first { "[" } else { "," }, rows.join(",")))
+            }
+            Format::Csv if !first => rows.iter().map(|row| csv_line(&row.cells())).collect(),
+            Format::Ndjson | Format::Csv => render_rows(self.format, rows, None),
+        }
+    }
+
+    fn render_end<R: Row>(&mut self) -> io::Result<String> {
+        match self.format {
+            _ if self.shown == 0 => render_rows::<R>(self.format, &[], None),
+            Format::Json => Ok("]\n".to_owned()),
+            Format::Table | Format::Ndjson | Format::Csv => Ok(String::new()),
+        }
+    }
+}
+
+/// A list whose rows come one by one.
 pub(crate) struct Running {
     format: Format,
 }
@@ -116,23 +178,22 @@ fn emit(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-fn render_one<R: Row>(format: Format, row: &R) -> io::Result<String> {
+fn render_one<R: Row>(format: Format, row: &R, max_width: Option<usize>) -> io::Result<String> {
     match format {
         Format::Table => {
             let pairs: Vec<_> = R::COLUMNS.iter().zip(row.cells()).map(|(name, cell)| vec![(*name).to_owned(), cell]).collect();
-            Ok(aligned(&pairs))
+            Ok(table::of(&pairs, max_width))
         }
         Format::Json | Format::Ndjson => Ok(serde_json::to_string(row)? + "\n"),
-        Format::Csv => render_rows(format, std::slice::from_ref(row)),
+        Format::Csv => render_rows(format, std::slice::from_ref(row), None),
     }
 }
 
-fn render_rows<R: Row>(format: Format, rows: &[R]) -> io::Result<String> {
+fn render_rows<R: Row>(format: Format, rows: &[R], max_width: Option<usize>) -> io::Result<String> {
     match format {
         Format::Table => {
-            let header = R::COLUMNS.iter().map(|name| name.to_uppercase()).collect();
-            let lines: Vec<_> = std::iter::once(header).chain(rows.iter().map(Row::cells)).collect();
-            Ok(aligned(&lines))
+            let lines: Vec<_> = std::iter::once(heading(R::COLUMNS)).chain(rows.iter().map(Row::cells)).collect();
+            Ok(table::of(&lines, max_width))
         }
         Format::Json => Ok(serde_json::to_string(rows)? + "\n"),
         Format::Ndjson => rows.iter().map(|row| Ok(serde_json::to_string(row)? + "\n")).collect(),
@@ -143,17 +204,8 @@ fn render_rows<R: Row>(format: Format, rows: &[R]) -> io::Result<String> {
     }
 }
 
-/// Columns two spaces apart, without blanks at line ends.
-fn aligned(lines: &[Vec<String>]) -> String {
-    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<_> = (0..).map_while(width).collect();
-    let mut text = String::new();
-    for line in lines {
-        let padded: Vec<_> = line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
-        text += padded.join("  ").trim_end();
-        text.push('\n');
-    }
-    text
+fn heading(columns: &[&str]) -> Vec<String> {
+    columns.iter().map(|name| name.to_uppercase()).collect()
 }
 
 #[cfg(test)]
@@ -181,7 +233,7 @@ mod tests {
 
     #[test]
     fn several_rows_in_each_form() {
-        let shown = |format| render_rows(format, &shelves()).unwrap();
+        let shown = |format| render_rows(format, &shelves(), None).unwrap();
         assert_eq!(shown(Format::Table), "NAME          PIECES\ntea, \"loose\"  12\ncups\n");
         assert_eq!(shown(Format::Json), "[{\"name\":\"tea, \\\"loose\\\"\",\"pieces\":12},{\"name\":\"cups\",\"pieces\":null}]\n");
         assert_eq!(shown(Format::Ndjson), "{\"name\":\"tea, \\\"loose\\\"\",\"pieces\":12}\n{\"name\":\"cups\",\"pieces\":null}\n");
@@ -190,7 +242,7 @@ mod tests {
 
     #[test]
     fn one_row_in_each_form() {
-        let shown = |format| render_one(format, &shelves()[0]).unwrap();
+        let shown = |format| render_one(format, &shelves()[0], None).unwrap();
         assert_eq!(shown(Format::Table), "name    tea, \"loose\"\npieces  12\n");
         assert_eq!(shown(Format::Json), "{\"name\":\"tea, \\\"loose\\\"\",\"pieces\":12}\n");
         assert_eq!(shown(Format::Ndjson), shown(Format::Json));
@@ -210,8 +262,19 @@ mod tests {
     }
 
     #[test]
+    fn pages_add_up_to_what_all_rows_at_once_show() {
+        for format in [Format::Table, Format::Json, Format::Ndjson, Format::Csv] {
+            let mut pages = Pages { format, max_width: None, widths: Vec::new(), shown: 0 };
+            let shown = shelves().map(|shelf| pages.render(&[shelf]).unwrap()).concat() + &pages.render_end::<Shelf>().unwrap();
+            assert_eq!(shown, render_rows(format, &shelves(), None).unwrap());
+            let mut none = Pages { format, max_width: None, widths: Vec::new(), shown: 0 };
+            assert_eq!(none.render_end::<Shelf>().unwrap(), render_rows::<Shelf>(format, &[], None).unwrap());
+        }
+    }
+
+    #[test]
     fn no_rows_are_a_header_or_an_empty_list() {
-        let shown = |format| render_rows::<Shelf>(format, &[]).unwrap();
+        let shown = |format| render_rows::<Shelf>(format, &[], None).unwrap();
         assert_eq!([Format::Table, Format::Json, Format::Ndjson, Format::Csv].map(shown), ["NAME  PIECES\n", "[]\n", "", "name,pieces\n"]);
     }
 }

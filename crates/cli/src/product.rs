@@ -28,15 +28,26 @@ impl Name {
     }
 }
 
-pub(crate) async fn get(name: &str, api: &ApiClient, output: &Output) -> Result<Exit, Failure> {
-    let id = match Name::parse(name)? {
-        Name::Id(id) => id,
+/// The id of a product that is named on the command line, as the API knows it.
+///
+/// # Errors
+/// A name that cannot be, no such product, or any of a call.
+pub(crate) async fn find(name: &str, api: &ApiClient) -> Result<ProductId, Failure> {
+    match Name::parse(name)? {
+        Name::Id(id) => Ok(id),
+        // The API splits what it is asked for at commas.
+        Name::Sku(sku) if sku.as_str().contains(',') => {
+            Err(Failure::new(Exit::Usage, format!("the API cannot be asked for the SKU {sku}, which has a comma; name its id, as id:42")))
+        }
         Name::Sku(sku) => {
             let found = api.find_ids(std::slice::from_ref(&sku)).await?;
-            *found.get(&sku).ok_or_else(|| unknown(name))?
+            found.get(&sku).copied().ok_or_else(|| unknown(name))
         }
-    };
-    let body = api.product(id).await?;
+    }
+}
+
+pub(crate) async fn get(name: &str, api: &ApiClient, output: &Output) -> Result<Exit, Failure> {
+    let body = api.product(find(name, api).await?).await?;
     match output.format() {
         Format::Json | Format::Ndjson => output.text(&body)?,
         Format::Table | Format::Csv => {
@@ -66,7 +77,12 @@ pub(crate) async fn compare(name: &str, stores: &Stores, api: &ApiClient, output
 }
 
 fn unknown(name: &str) -> Failure {
-    Failure::new(Exit::NotFound, format!("there is no product {name} (a SKU is case-sensitive; id:42 names an id)"))
+    let message = match name {
+        _ if name.starts_with("id:") => format!("there is no product {name}"),
+        _ if ProductId::parse(name).is_ok() => format!("no product has the SKU {name}; if it is an id, write id:{name}"),
+        _ => format!("no product has the SKU {name}; upper and lower case differ"),
+    };
+    Failure::new(Exit::NotFound, message)
 }
 
 /// A product of the API for people.

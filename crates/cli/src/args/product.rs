@@ -1,0 +1,107 @@
+//! `product` and `price`: their verbs and flags.
+
+use chrono::DateTime;
+use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProductVerb {
+    /// Show one product
+    Get {
+        /// Its SKU, or `id:42`
+        product: String,
+        /// Show MySQL, Redis and the API side by side; exits 5 where they differ
+        #[arg(long)]
+        compare: bool,
+    },
+    /// List the products of the API
+    List(ListArgs),
+    /// Make or update the products of a file; importing it again changes nothing
+    Import(ImportArgs),
+    /// Write all products to a file that `product import` reads
+    #[command(after_help = EXPORT_HELP)]
+    Export(ExportArgs),
+}
+
+const EXPORT_HELP: &str = "CSV has the columns sku,name,description,active,price,currency; NDJSON has an object a line with the fields \
+                           that the API shows. Both are sorted by SKU, so that the same catalogue gives the same bytes.";
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only what changed at that time or later, in the order of its changes; such as 2011-01-04T10:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) updated_since: Option<String>,
+    /// End after so many products
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+}
+
+/// The text as it was given: the API reads it again.
+pub(super) fn parse_time(text: &str) -> Result<String, String> {
+    let time = DateTime::parse_from_rfc3339(text);
+    time.map(|_| text.to_owned()).map_err(|_| "write a time with its offset, such as 2011-01-04T10:00:00Z".to_owned())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// CSV or NDJSON, plain or gzipped
+    pub(crate) file: PathBuf,
+    /// What stands in the file
+    #[arg(long, value_enum, default_value_t = Layout::Auto)]
+    pub(crate) format: Layout,
+    /// Write rejected lines to this CSV file, with line number and reason
+    #[arg(long, value_name = "FILE")]
+    pub(crate) errors_to: Option<PathBuf>,
+    /// Say what would be done, change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Layout {
+    /// Told by the first line
+    Auto,
+    /// As `product export` writes it: sku, name, description, active, price, currency
+    Csv,
+    /// As `product export` writes it: a JSON object a line
+    Ndjson,
+    /// UCI Online Retail: StockCode, Description, InvoiceDate, UnitPrice
+    OnlineRetail,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Made whole or not at all, and gzipped if its name ends in .gz; - is stdout
+    #[arg(default_value = "-")]
+    pub(crate) file: PathBuf,
+    /// How products are written; without it told by the file's name, CSV if that tells nothing
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<ExportForm>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportForm {
+    Csv,
+    Ndjson,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PriceVerb {
+    /// Show the price of a product
+    Get {
+        /// Its SKU, or `id:42`
+        product: String,
+    },
+    /// Set the price of a product; setting the one that it has changes nothing
+    Set {
+        /// Its SKU, or `id:42`
+        product: String,
+        /// A plain decimal number such as 12.99
+        amount: String,
+        /// An ISO 4217 code such as GBP
+        currency: String,
+        /// Kept in the history of the price
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+}

@@ -1,0 +1,102 @@
+//! `price get` and `price set`, over the API.
+
+use crate::api_client::ApiClient;
+use crate::compare::shown;
+use crate::exit::{Exit, Failure};
+use crate::output::{Output, Row};
+use crate::product;
+use domain::{Currency, Money};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// What a product's own answer says of its price.
+#[derive(Deserialize, Serialize)]
+struct Price {
+    #[serde(rename(deserialize = "id"))]
+    product_id: u64,
+    sku: String,
+    price: Value,
+    version: u64,
+    updated_at: String,
+}
+
+impl Row for Price {
+    const COLUMNS: &'static [&'static str] = &["product_id", "sku", "price", "version", "updated_at"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.product_id.to_string(), self.sku.clone(), shown(&self.price), self.version.to_string(), self.updated_at.clone()]
+    }
+}
+
+/// A price that was set.
+#[derive(Serialize)]
+struct Set {
+    product_id: u64,
+    sku: String,
+    /// What the API showed just before; another may have set it in between.
+    old: Value,
+    new: Value,
+    version: u64,
+    committed_at: String,
+}
+
+impl Row for Set {
+    const COLUMNS: &'static [&'static str] = &["product_id", "sku", "old", "new", "version", "committed_at"];
+
+    fn cells(&self) -> Vec<String> {
+        let (old, new) = (shown(&self.old), shown(&self.new));
+        vec![self.product_id.to_string(), self.sku.clone(), old, new, self.version.to_string(), self.committed_at.clone()]
+    }
+}
+
+pub(crate) async fn get(name: &str, api: &ApiClient, output: &Output) -> Result<Exit, Failure> {
+    let body = api.product(product::find(name, api).await?).await?;
+    output.one(&api.parsed::<Price>(&body)?)?;
+    Ok(Exit::Ok)
+}
+
+/// The price is checked here first, so that one that cannot be is a usage error and nothing is asked for.
+pub(crate) async fn set(
+    name: &str,
+    (amount, currency): (&str, &str),
+    reason: Option<&str>,
+    api: &ApiClient,
+    output: &Output,
+) -> Result<Exit, Failure> {
+    #[derive(Deserialize)]
+    struct Answer {
+        amount: String,
+        currency: String,
+        version: u64,
+        committed_at: String,
+    }
+    let price = parse(amount, currency)?;
+    let id = product::find(name, api).await?;
+    let before: Price = api.parsed(&api.product(id).await?)?;
+    let answer = api.set_price(id, price, reason).await?;
+    let Answer { amount, currency, version, committed_at } = api.parsed(&answer)?;
+    let new = json!({"amount": amount, "currency": currency});
+    output.one(&Set { product_id: before.product_id, sku: before.sku, old: before.price, new, version, committed_at })?;
+    Ok(Exit::Ok)
+}
+
+fn parse(amount: &str, currency: &str) -> Result<Money, Failure> {
+    let usage = |what: &str, text: &str, fault| Failure::new(Exit::Usage, format!("{what} {text:?} {fault}"));
+    let currency = Currency::parse(currency).map_err(|fault| usage("currency", currency, fault))?;
+    Money::parse(amount, currency).map_err(|fault| usage("amount", amount, fault))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_price_that_cannot_be_is_a_usage_error_that_names_the_word() {
+        assert_eq!(parse("2.1", "GBP").unwrap().to_string(), "2.10 GBP");
+        for (amount, currency, told) in [("2,10", "GBP", "amount \"2,10\""), ("-1", "GBP", "amount"), ("1", "gbp", "currency \"gbp\"")] {
+            let failure = parse(amount, currency).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage);
+            assert!(failure.message.starts_with(told), "{}", failure.message);
+        }
+    }
+}
