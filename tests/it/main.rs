@@ -9,6 +9,7 @@ mod cache;
 mod catalogue_file;
 mod cli;
 mod cli_api;
+mod cli_forms;
 mod contract;
 mod cors;
 mod doctor;

@@ -1,0 +1,147 @@
+//! What every command prints, in each form, as snapshots beside this file.
+//!
+//! A new command needs a line in [`COMMANDS`], or a word in [`ELSEWHERE`]. After a change look at the differences and accept
+//! them: `INSTA_UPDATE=always cargo test -p tests -- cli_forms`.
+
+use harness::{Outcome, Program, Shop, ShopOptions};
+use std::fmt::Write;
+
+/// Each command as it is run, in this order, in the four forms. A name ends in `*` where figures change with each run.
+const COMMANDS: &[&str] = &[
+    "migrate *",
+    "migrate status *",
+    "product get P1",
+    "product get P1 --compare",
+    "product get P9",
+    "product list",
+    "product list --limit 1 --updated-since 2011-01-04T10:00:00Z",
+    "product import SALES",
+    "product import BAD --dry-run",
+    "product export EXPORTED *",
+    "product export - --format ndjson",
+    "price get P2",
+    "price set P1 2.5 GBP --reason sale",
+    "price set id:99 2.5 GBP",
+    "views send P1 --count 2",
+    "views show P1 --from 2011-01-04T10:00:00Z --to 2011-01-04T13:00:00Z",
+    "queue status *",
+    "check --full",
+    "replay SALES *",
+    "config show *",
+];
+
+/// Commands whose output is tested at another place.
+const ELSEWHERE: &[&str] = &["completions"];
+
+const FORMS: [&str; 4] = ["table", "json", "ndjson", "csv"];
+
+async fn shop() -> (Shop, Program) {
+    let shop = Shop::with(ShopOptions::default()).await;
+    shop.products(3).await;
+    for sql in [
+        "UPDATE products SET name = 'A NAME, \"QUOTED\", OF SOME LENGTH', price = NULL, currency = NULL WHERE id = 2",
+        "UPDATE products SET description = 'two\\nlines' WHERE id = 1",
+        "UPDATE products SET updated_at = '2011-01-04 10:00:00'",
+        "INSERT INTO view_hours (product_id, hour, views) VALUES (1, '2011-01-04 11:00:00', 7)",
+    ] {
+        shop.run(sql).await;
+    }
+    let sales = "StockCode,Description,InvoiceDate,UnitPrice\n10001,LAMP,2011-01-04 10:00:00,1.5\nPOST,POSTAGE,2011-01-04 10:00:00,18\n";
+    std::fs::write(shop.dir().join("SALES"), sales).unwrap();
+    std::fs::write(shop.dir().join("BAD"), "sku,name,price,currency\n1,,1.005,GBP\n2,LAMP,,\n").unwrap();
+    let api = shop.api().await;
+    (shop, api)
+}
+
+async fn run(shop: &Shop, api: &Program, words: &str, form: &str) -> Outcome {
+    let file = |word: &str| match word {
+        "SALES" | "BAD" | "EXPORTED" => shop.dir().join(word).to_str().unwrap().to_owned(),
+        word => word.to_owned(),
+    };
+    let words: Vec<_> = words.split(' ').filter(|word| *word != "*").map(file).chain(["-o".into(), form.into()]).collect();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    let user = if words[0] == "migrate" { "inventory_migrate" } else { "inventory_api" };
+    shop.ctl_as(user, Some(api), &words).await
+}
+
+/// Times, and what is this shop's own, without their figures. Where these may be of any length, columns are not kept.
+fn redacted(text: &str, shop: &Shop, api: &Program, changes: bool) -> String {
+    let own = [
+        (shop.dir().to_str().unwrap().to_owned() + "/", ""),
+        (api.url.clone(), "http://127.0.0.1:0"),
+        (shop.redis.url(), "redis://127.0.0.1:0/0"),
+        (format!(":{}/{}", shop.mysql_port(), shop.database()), ":0/shop"),
+    ];
+    let text = own.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
+    let text: String = text.split_inclusive(' ').map(without_times).collect();
+    if !changes {
+        return text;
+    }
+    let text = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n").collect::<String>();
+    without_fractions(&text)
+}
+
+/// The digits of what looks like a time of our days become zeros.
+fn without_times(text: &str) -> String {
+    let Some(at) = text.find("T").filter(|at| *at >= 10) else { return text.to_owned() };
+    let (date, rest) = text.split_at(at - 10);
+    let is_time = rest.get(..10).is_some_and(|day| day.starts_with("20") && !day.starts_with("2011-") && day.matches('-').count() == 2);
+    let end = if is_time { rest.find('Z').map_or(rest.len(), |end| end + 1) } else { 11 };
+    let (time, rest) = rest.split_at(end.min(rest.len()));
+    let time = if is_time { time.replace(|c: char| c.is_ascii_digit(), "0") } else { time.to_owned() };
+    date.to_owned() + &time + &without_times(rest)
+}
+
+/// Figures with a point, such as rates and seconds, become one.
+fn without_fractions(text: &str) -> String {
+    let is_part = |c: char| c.is_ascii_digit() || c == '.';
+    let mut redacted = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(is_part) {
+        let number: String = rest[at..].chars().take_while(|c| is_part(*c)).collect();
+        redacted += &rest[..at];
+        let is_fraction = number.matches('.').count() == 1 && !number.ends_with('.') && !number.starts_with('.');
+        redacted += if is_fraction { "0.0" } else { &number };
+        rest = &rest[at + number.len()..];
+    }
+    redacted + rest
+}
+
+#[tokio::test]
+async fn every_command_prints_what_was_looked_at() {
+    let (shop, api) = shop().await;
+    for words in COMMANDS {
+        let mut all = String::new();
+        for form in FORMS {
+            let Outcome { code, stdout, stderr } = run(&shop, &api, words, form).await;
+            let code = code.unwrap();
+            let words = words.trim_end_matches(" *");
+            write!(all, "$ inventoryctl {words} -o {form}\n{stdout}").unwrap();
+            stderr.lines().for_each(|line| writeln!(all, "[stderr] {line}").unwrap());
+            writeln!(all, "[exit code {code}]\n").unwrap();
+        }
+        let name: String = words.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let name = name.split('-').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-");
+        insta::assert_snapshot!(name, redacted(&all, &shop, &api, words.ends_with('*')));
+    }
+}
+
+/// The words of each command that does something, as the help lists them.
+async fn commands(shop: &Shop, words: &[&str]) -> Vec<String> {
+    let help = shop.ctl(None, &[words, &["-h"]].concat()).await;
+    let listed = help.stdout.split_once("\nCommands:\n").map_or("", |(_, rest)| rest.split("\n\n").next().unwrap_or_default());
+    let names: Vec<_> = listed.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).collect();
+    let mut found = if names.is_empty() { vec![words.join(" ")] } else { Vec::new() };
+    for name in names.into_iter().filter(|name| !["help", ""].contains(name)) {
+        found.extend(Box::pin(commands(shop, &[words, &[name]].concat())).await);
+    }
+    found
+}
+
+#[tokio::test]
+async fn no_command_is_left_out() {
+    let shop = Shop::start().await;
+    let known = |command: &String| COMMANDS.iter().any(|words| words.starts_with(command)) || ELSEWHERE.contains(&command.as_str());
+    let forgotten: Vec<_> = commands(&shop, &[]).await.into_iter().filter(|command| !known(command)).collect();
+    assert!(forgotten.is_empty(), "{forgotten:?} have no snapshot: add a line to COMMANDS of this file");
+}
