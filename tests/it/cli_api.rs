@@ -175,7 +175,7 @@ async fn settings_are_shown_with_their_sources_and_help_shows_none_of_them() {
     assert_eq!(of("INVENTORY_REDIS_URL"), "redis://:***@r/0 flag");
     assert_eq!(of("INVENTORY_TOKEN"), "*** environment");
     assert_eq!(of("INVENTORY_CACHE_TTL"), "77s environment");
-    assert_eq!(of("INVENTORY_BATCH_VIEWS"), "set environment, for other programs");
+    assert_eq!(of("INVENTORY_BATCH_VIEWS"), "set, for other programs environment");
     assert_eq!(of("INVENTORY_URL"), "http://127.0.0.1:8080 default");
     for words in HELPS {
         let help = shop.ctl_in_shell(None, &format!("{set} \"$0\" {words} --help")).await;

@@ -62,7 +62,7 @@ fn settings(connection: &Connection, matches: &ArgMatches, environment: &Environ
     }
     let of_siblings = environment.keys().filter(|name| !settings.iter().any(|setting| setting.variable == **name));
     let set =
-        |name: &String| Setting { variable: name.clone(), value: Some("set".into()), source: "environment, for other programs".into() };
+        |name: &String| Setting { variable: name.clone(), value: Some("set, for other programs".into()), source: "environment".into() };
     let of_siblings: Vec<_> = of_siblings.map(set).collect();
     settings.extend(of_siblings);
     (settings, faults)
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(line(&settings, "INVENTORY_MYSQL_URL"), "mysql://root:***@db/shop (flag)");
         assert_eq!(line(&settings, "INVENTORY_TOKEN"), "*** (flag)");
         assert_eq!(line(&settings, "INVENTORY_SHARDS"), "8 (environment)");
-        assert_eq!(line(&settings, "INVENTORY_API_LISTEN"), "set (environment, for other programs)");
+        assert_eq!(line(&settings, "INVENTORY_API_LISTEN"), "set, for other programs (environment)");
     }
 
     #[test]

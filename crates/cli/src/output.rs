@@ -42,7 +42,7 @@ impl Output {
     /// # Errors
     /// Stdout cannot be written.
     pub(crate) fn one<R: Row>(&self, row: &R) -> io::Result<()> {
-        emit(&render_one(self.format, row, table::width_of_stdout())?)
+        emit(&render_one(self.format, row)?)
     }
 
     /// Shows several results: an array in JSON, a line each elsewhere.
@@ -50,7 +50,7 @@ impl Output {
     /// # Errors
     /// Stdout cannot be written.
     pub(crate) fn rows<R: Row>(&self, rows: &[R]) -> io::Result<()> {
-        emit(&render_rows(self.format, rows, table::width_of_stdout())?)
+        emit(&render_rows(self.format, rows)?)
     }
 
     /// Begins a list that comes page by page and has an end; JSON is one array.
@@ -76,7 +76,8 @@ impl Output {
     }
 }
 
-/// A list that is being shown page by page. Columns of a table are as wide as its first page needs them.
+/// A list that is being shown page by page. Columns of a table are as wide as its first page needs them, and cut to the width of a
+/// terminal: here lines are many, and what was cut can be looked at by itself.
 pub(crate) struct Pages {
     format: Format,
     max_width: Option<usize>,
@@ -119,13 +120,13 @@ impl Pages {
                 Ok(format!("{}{}", if first { "[" } else { "," }, rows.join(",")))
             }
             Format::Csv if !first => rows.iter().map(|row| csv_line(&row.cells())).collect(),
-            Format::Ndjson | Format::Csv => render_rows(self.format, rows, None),
+            Format::Ndjson | Format::Csv => render_rows(self.format, rows),
         }
     }
 
     fn render_end<R: Row>(&mut self) -> io::Result<String> {
         match self.format {
-            _ if self.shown == 0 => render_rows::<R>(self.format, &[], None),
+            _ if self.shown == 0 => render_rows::<R>(self.format, &[]),
             Format::Json => Ok("]\n".to_owned()),
             Format::Table | Format::Ndjson | Format::Csv => Ok(String::new()),
         }
@@ -178,22 +179,22 @@ fn emit(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-fn render_one<R: Row>(format: Format, row: &R, max_width: Option<usize>) -> io::Result<String> {
+fn render_one<R: Row>(format: Format, row: &R) -> io::Result<String> {
     match format {
         Format::Table => {
             let pairs: Vec<_> = R::COLUMNS.iter().zip(row.cells()).map(|(name, cell)| vec![(*name).to_owned(), cell]).collect();
-            Ok(table::of(&pairs, max_width))
+            Ok(table::of(&pairs))
         }
         Format::Json | Format::Ndjson => Ok(serde_json::to_string(row)? + "\n"),
-        Format::Csv => render_rows(format, std::slice::from_ref(row), None),
+        Format::Csv => render_rows(format, std::slice::from_ref(row)),
     }
 }
 
-fn render_rows<R: Row>(format: Format, rows: &[R], max_width: Option<usize>) -> io::Result<String> {
+fn render_rows<R: Row>(format: Format, rows: &[R]) -> io::Result<String> {
     match format {
         Format::Table => {
             let lines: Vec<_> = std::iter::once(heading(R::COLUMNS)).chain(rows.iter().map(Row::cells)).collect();
-            Ok(table::of(&lines, max_width))
+            Ok(table::of(&lines))
         }
         Format::Json => Ok(serde_json::to_string(rows)? + "\n"),
         Format::Ndjson => rows.iter().map(|row| Ok(serde_json::to_string(row)? + "\n")).collect(),
@@ -233,7 +234,7 @@ mod tests {
 
     #[test]
     fn several_rows_in_each_form() {
-        let shown = |format| render_rows(format, &shelves(), None).unwrap();
+        let shown = |format| render_rows(format, &shelves()).unwrap();
         assert_eq!(shown(Format::Table), "NAME          PIECES\ntea, \"loose\"  12\ncups\n");
         assert_eq!(shown(Format::Json), "[{\"name\":\"tea, \\\"loose\\\"\",\"pieces\":12},{\"name\":\"cups\",\"pieces\":null}]\n");
         assert_eq!(shown(Format::Ndjson), "{\"name\":\"tea, \\\"loose\\\"\",\"pieces\":12}\n{\"name\":\"cups\",\"pieces\":null}\n");
@@ -242,7 +243,7 @@ mod tests {
 
     #[test]
     fn one_row_in_each_form() {
-        let shown = |format| render_one(format, &shelves()[0], None).unwrap();
+        let shown = |format| render_one(format, &shelves()[0]).unwrap();
         assert_eq!(shown(Format::Table), "name    tea, \"loose\"\npieces  12\n");
         assert_eq!(shown(Format::Json), "{\"name\":\"tea, \\\"loose\\\"\",\"pieces\":12}\n");
         assert_eq!(shown(Format::Ndjson), shown(Format::Json));
@@ -266,15 +267,15 @@ mod tests {
         for format in [Format::Table, Format::Json, Format::Ndjson, Format::Csv] {
             let mut pages = Pages { format, max_width: None, widths: Vec::new(), shown: 0 };
             let shown = shelves().map(|shelf| pages.render(&[shelf]).unwrap()).concat() + &pages.render_end::<Shelf>().unwrap();
-            assert_eq!(shown, render_rows(format, &shelves(), None).unwrap());
+            assert_eq!(shown, render_rows(format, &shelves()).unwrap());
             let mut none = Pages { format, max_width: None, widths: Vec::new(), shown: 0 };
-            assert_eq!(none.render_end::<Shelf>().unwrap(), render_rows::<Shelf>(format, &[], None).unwrap());
+            assert_eq!(none.render_end::<Shelf>().unwrap(), render_rows::<Shelf>(format, &[]).unwrap());
         }
     }
 
     #[test]
     fn no_rows_are_a_header_or_an_empty_list() {
-        let shown = |format| render_rows::<Shelf>(format, &[], None).unwrap();
+        let shown = |format| render_rows::<Shelf>(format, &[]).unwrap();
         assert_eq!([Format::Table, Format::Json, Format::Ndjson, Format::Csv].map(shown), ["NAME  PIECES\n", "[]\n", "", "name,pieces\n"]);
     }
 }

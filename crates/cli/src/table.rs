@@ -1,7 +1,7 @@
 //! Tables: columns two spaces apart, no blanks at line ends.
 //!
-//! On a terminal the widest columns are cut so that a line stays one; elsewhere nothing is. What a name of
-//! somebody's product holds can neither move the cursor nor break a line.
+//! Where a list is long the widest columns may be cut so that a line stays one. What a name of somebody's
+//! product holds can neither move the cursor nor break a line.
 
 use std::io::IsTerminal;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
@@ -18,12 +18,12 @@ pub(crate) fn width_of_stdout() -> Option<usize> {
     Some(usize::from(width.0))
 }
 
-/// Lines of cells as a table, cut to `max_width` if there is one.
-pub(crate) fn of(lines: &[Vec<String>], max_width: Option<usize>) -> String {
-    aligned(lines, &widths(lines, max_width), max_width.is_some())
+/// Lines of cells as a table, with nothing cut.
+pub(crate) fn of(lines: &[Vec<String>]) -> String {
+    aligned(lines, &widths(lines, None), false)
 }
 
-/// How wide each column is.
+/// How wide each column is, together no more than `max_width` if there is one.
 pub(crate) fn widths(lines: &[Vec<String>], max_width: Option<usize>) -> Vec<usize> {
     let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.width()).max();
     let mut widths: Vec<_> = (0..).map_while(width).collect();
@@ -82,15 +82,16 @@ mod tests {
     #[test]
     fn the_widest_column_is_cut_until_a_line_fits() {
         let table = lines(&[&["SKU", "NAME", "PRICE"], &["85123A", "WHITE HANGING HEART HOLDER", "2.55 GBP"]]);
-        assert_eq!(of(&table, None), "SKU     NAME                        PRICE\n85123A  WHITE HANGING HEART HOLDER  2.55 GBP\n");
-        assert_eq!(of(&table, Some(30)), "SKU     NAME          PRICE\n85123A  WHITE HANGI…  2.55 GBP\n");
-        assert_eq!(of(&table, Some(5)), "SKU     NAME      PRICE\n85123A  WHITE H…  2.55 GBP\n", "but not to nothing");
+        assert_eq!(of(&table), "SKU     NAME                        PRICE\n85123A  WHITE HANGING HEART HOLDER  2.55 GBP\n");
+        let cut = |max_width| aligned(&table, &widths(&table, Some(max_width)), true);
+        assert_eq!(cut(30), "SKU     NAME          PRICE\n85123A  WHITE HANGI…  2.55 GBP\n");
+        assert_eq!(cut(5), "SKU     NAME      PRICE\n85123A  WHITE H…  2.55 GBP\n", "but not to nothing");
     }
 
     #[test]
     fn wide_characters_take_two_places_and_control_characters_none_of_the_neighbours() {
         let table = lines(&[&["杯子", "a"], &["cup", "b\u{1b}[2J\nc"]]);
-        assert_eq!(of(&table, None), "杯子  a\ncup   b [2J c\n");
+        assert_eq!(of(&table), "杯子  a\ncup   b [2J c\n");
         assert_eq!(cut_to(4, "杯子杯子".into()), "杯…");
     }
 
