@@ -2,8 +2,16 @@
 
 use crate::{Program, Shop, program};
 use serde_json::Value;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use tokio::process::{Child, Command};
+
+/// A pipe that nobody reads any more.
+#[must_use]
+pub fn abandoned_pipe() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe can be made");
+    drop(reader);
+    writer.into()
+}
 
 /// How a command ended and what it said.
 #[derive(Debug)]
@@ -20,8 +28,8 @@ impl Outcome {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    async fn of(mut command: Command) -> Self {
-        let output = command.output().await.unwrap_or_else(|error| panic!("cannot run inventoryctl: {error}"));
+    fn of(output: std::io::Result<Output>) -> Self {
+        let output = output.unwrap_or_else(|error| panic!("cannot run inventoryctl: {error}"));
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
@@ -37,7 +45,7 @@ impl Shop {
     pub async fn ctl_as(&self, user: &str, api: Option<&Program>, arguments: &[&str]) -> Outcome {
         let mut command = self.command("inventoryctl", user, api);
         command.args(arguments);
-        Outcome::of(command).await
+        Outcome::of(command.output().await)
     }
 
     /// Starts it and goes on, with all that it says kept for its end.
@@ -47,22 +55,19 @@ impl Shop {
         command.spawn().unwrap_or_else(|error| panic!("cannot run inventoryctl: {error}"))
     }
 
-    /// Runs it with a stdout that nobody reads any more.
-    pub async fn ctl_to_nobody(&self, api: Option<&Program>, arguments: &[&str]) -> Outcome {
-        let (reader, writer) = std::io::pipe().expect("a pipe can be made");
-        drop(reader);
+    /// Runs it with those two for what it says; what goes elsewhere than to a pipe of ours is not in the outcome.
+    pub async fn ctl_into(&self, api: Option<&Program>, arguments: &[&str], stdout: Stdio, stderr: Stdio) -> Outcome {
         let mut command = self.command("inventoryctl", "inventory_api", api);
-        command.args(arguments).stdout(writer).stderr(Stdio::piped());
+        command.args(arguments).stdout(stdout).stderr(stderr);
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot run inventoryctl: {error}"));
-        let output = child.wait_with_output().await.expect("it ends");
-        Outcome { code: output.status.code(), stdout: String::new(), stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+        Outcome::of(child.wait_with_output().await)
     }
 
     /// Runs a script of `sh` in which `"$0"` is `inventoryctl`.
     pub async fn ctl_in_shell(&self, api: Option<&Program>, script: &str) -> Outcome {
         let mut command = self.command("sh", "inventory_api", api);
         command.arg("-c").arg(script).arg(program::binary("inventoryctl"));
-        Outcome::of(command).await
+        Outcome::of(command.output().await)
     }
 
     fn command(&self, program: &str, user: &str, api: Option<&Program>) -> Command {

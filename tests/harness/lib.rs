@@ -15,7 +15,7 @@ mod reply;
 mod shop;
 
 pub use books::{Books, record, text};
-pub use command::Outcome;
+pub use command::{Outcome, abandoned_pipe};
 pub use crowd::{Answer, Crowd, Told, view};
 pub use locks::RowLock;
 pub use products::Seen;
