@@ -25,7 +25,7 @@ const ARROWS: [(&str, &str); 9] = [
 const KEPT: [(&str, &str); 5] = [
     ("mysql_async", "storage tests bench"),
     ("redis", "storage tests bench"),
-    ("actix-web", "api telemetry"),
+    ("actix-web", "api telemetry bench"),
     ("actix-cors", "api"),
     ("refinery", "storage"),
 ];

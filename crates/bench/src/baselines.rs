@@ -1,0 +1,217 @@
+//! What we compare with: servers that do the same with less, built and set up with the same care.
+//!
+//! Each is one HTTP thread of actix-web with the API's own limits, without middleware, metrics or checks, and answers
+//! what the API answers. They are processes of their own, so that they are pinned and measured like the API.
+
+use actix_web::http::header::ContentType;
+use actix_web::{App, HttpResponse, HttpServer, web};
+use anyhow::Context;
+use domain::{Currency, Money, ProductId};
+use mysql_async::prelude::Queryable;
+use mysql_async::{OptsBuilder, Pool, PoolConstraints, PoolOpts, TxOpts};
+use redis::AsyncCommands;
+use redis::aio::MultiplexedConnection;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use storage::MySql;
+use storage::mysql::products;
+use telemetry::metrics::{Registry, StoreMetrics};
+
+/// As many as the API has by default (INVENTORY_MYSQL_CONNECTIONS).
+const CONNECTIONS: u16 = 32;
+
+/// The API's own settings of its listener.
+const BACKLOG: u32 = 1024;
+const CONNECTIONS_PER_THREAD: usize = 10_000;
+const HEAD_LIMIT: Duration = Duration::from_secs(5);
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
+/// What the textbook's views wait in, and what it shows.
+pub(crate) const TEXTBOOK_LIST: &str = "textbook:queue";
+pub(crate) const TEXTBOOK_TOTALS: &str = "textbook:views";
+
+/// Elements of a textbook's batch.
+const TEXTBOOK_BATCH: isize = 10;
+
+const ADD_VIEW: &str = "UPDATE product_views SET views = views + 1 WHERE product_id = ?";
+const ADD_VIEWS: &str = "UPDATE product_views SET views = views + ? WHERE product_id = ?";
+
+/// What stands behind the routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    /// Nothing: the request is read and a fixed answer given.
+    Bare,
+    /// A view is one UPDATE in MySQL; a price is the API's own transaction, without Redis.
+    Direct,
+    /// A view is an HINCRBY and an RPUSH in Redis.
+    Textbook,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Direct => "direct",
+            Self::Textbook => "textbook",
+        }
+    }
+}
+
+/// Where a baseline listens and what it works with.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Setup {
+    #[arg(long)]
+    pub(crate) listen: SocketAddr,
+    #[arg(long)]
+    pub(crate) mysql_url: String,
+    #[arg(long)]
+    pub(crate) redis_url: String,
+    /// What a GET of any product is answered with
+    #[arg(long)]
+    pub(crate) product: String,
+}
+
+/// Made in the HTTP thread: everything of a request happens there, without a hand-over.
+struct Stores {
+    pool: Pool,
+    mysql: MySql,
+    redis: tokio::sync::OnceCell<MultiplexedConnection>,
+    redis_url: String,
+    product: web::Bytes,
+}
+
+type Failure = Box<dyn std::error::Error>;
+type Answer = Result<HttpResponse, Failure>;
+
+/// Serves until it is killed.
+///
+/// # Errors
+/// It cannot listen.
+pub(crate) fn serve(kind: Kind, setup: Setup) -> anyhow::Result<()> {
+    let Setup { listen, mysql_url, redis_url, product } = setup;
+    let product = web::Bytes::from(product);
+    actix_web::rt::System::new().block_on(async move {
+        let app = move || {
+            let stores = Stores::new(&mysql_url, &redis_url, product.clone()).expect("the URLs are those of our own servers");
+            App::new().app_data(web::Data::new(stores)).configure(|config| routes(config, kind))
+        };
+        let server = HttpServer::new(app)
+            .workers(1)
+            .worker_max_blocking_threads(1)
+            .backlog(BACKLOG)
+            .max_connections(CONNECTIONS_PER_THREAD)
+            .client_request_timeout(HEAD_LIMIT)
+            .client_disconnect_timeout(CLOSE_LIMIT)
+            .keep_alive(KEEP_ALIVE)
+            .bind(listen)
+            .with_context(|| format!("cannot listen on {listen}"))?;
+        server.run().await.context("the listener failed")
+    })
+}
+
+fn routes(config: &mut web::ServiceConfig, kind: Kind) {
+    config.route("/v1/products/{id}", web::get().to(product)).route("/v1/products/{id}/price", web::put().to(set_price));
+    let views = web::resource("/v1/products/{id}/views");
+    config.service(match kind {
+        Kind::Bare => views.route(web::post().to(bare_view)),
+        Kind::Direct => views.route(web::post().to(direct_view)),
+        Kind::Textbook => views.route(web::post().to(textbook_view)),
+    });
+}
+
+impl Stores {
+    fn new(mysql_url: &str, redis_url: &str, product: web::Bytes) -> Result<Self, String> {
+        let metrics = Arc::new(StoreMetrics::new(&Registry::new("bench")));
+        let mysql = MySql::new(mysql_url, CONNECTIONS, metrics)?;
+        let pool = pool(mysql_url).map_err(|error| error.to_string())?;
+        Ok(Self { pool, mysql, redis: tokio::sync::OnceCell::new(), redis_url: redis_url.to_owned(), product })
+    }
+
+    async fn redis(&self) -> redis::RedisResult<MultiplexedConnection> {
+        let connect = async || redis::Client::open(self.redis_url.as_str())?.get_multiplexed_async_connection().await;
+        self.redis.get_or_try_init(connect).await.cloned()
+    }
+}
+
+/// Over TCP as the API does, connections kept, statements prepared once and kept.
+fn pool(url: &str) -> anyhow::Result<Pool> {
+    let most = usize::from(CONNECTIONS);
+    let constraints = PoolConstraints::new(most, most).context("a pool needs at least one connection")?;
+    let options = PoolOpts::new().with_constraints(constraints).with_reset_connection(false);
+    let builder = OptsBuilder::from_opts(mysql_async::Opts::from_url(url)?);
+    Ok(Pool::new(builder.pool_opts(options).prefer_socket(Some(false))))
+}
+
+async fn product(_id: web::Path<u64>, stores: web::Data<Stores>) -> HttpResponse {
+    HttpResponse::Ok().content_type(ContentType::json()).body(stores.product.clone())
+}
+
+fn accepted() -> HttpResponse {
+    HttpResponse::Accepted().content_type(ContentType::json()).body(r#"{"accepted":1}"#)
+}
+
+async fn bare_view(_id: web::Path<u64>, _body: web::Bytes) -> HttpResponse {
+    accepted()
+}
+
+async fn direct_view(id: web::Path<u64>, _body: web::Bytes, stores: web::Data<Stores>) -> Answer {
+    let mut connection = stores.pool.get_conn().await?;
+    connection.exec_drop(ADD_VIEW, (*id,)).await?;
+    Ok(accepted())
+}
+
+/// Both commands in one round trip.
+async fn textbook_view(id: web::Path<u64>, _body: web::Bytes, stores: web::Data<Stores>) -> Answer {
+    let mut redis = stores.redis().await?;
+    let mut both = redis::pipe();
+    both.hincr(TEXTBOOK_TOTALS, *id, 1).ignore().rpush(TEXTBOOK_LIST, *id).ignore();
+    both.query_async::<()>(&mut redis).await?;
+    Ok(accepted())
+}
+
+#[derive(Deserialize)]
+struct Price {
+    amount: String,
+    currency: String,
+}
+
+/// The transaction of `catalog`, by the same statements of `storage`; not the read-back, which only Redis needs.
+async fn set_price(id: web::Path<u64>, price: web::Json<Price>, stores: web::Data<Stores>) -> Answer {
+    let (id, price) = (ProductId::new(*id)?, Money::parse(&price.amount, Currency::parse(&price.currency)?)?);
+    let mut tx = stores.mysql.begin().await?;
+    let before = products::lock(&mut tx, id).await?.ok_or("no such product")?;
+    products::set_price(&mut tx, id, price, None, None).await?;
+    tx.commit().await?;
+    let (amount, currency) = (price.amount().to_string(), price.currency().code().to_owned());
+    let version = before.product.version + 1;
+    let price = serde_json::json!({"product_id": id, "amount": amount, "currency": currency, "version": version});
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(price.to_string()))
+}
+
+/// The textbook's worker: pops up to ten views, sums them, adds them in one transaction. What it popped is lost if it dies.
+///
+/// # Errors
+/// A store is away.
+pub(crate) async fn textbook_worker(mysql_url: &str, redis_url: &str) -> anyhow::Result<()> {
+    let pool = pool(mysql_url)?;
+    let waiting = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+    let mut redis = redis::Client::open(redis_url)?.get_multiplexed_async_connection_with_config(&waiting).await?;
+    let more = std::num::NonZero::new(TEXTBOOK_BATCH as usize - 1);
+    loop {
+        let (_, first): (String, u64) = redis.blpop(TEXTBOOK_LIST, 0.0).await?;
+        let rest: Vec<u64> = redis.lpop::<_, Option<_>>(TEXTBOOK_LIST, more).await?.unwrap_or_default();
+        let mut sums = BTreeMap::<u64, u64>::new();
+        for id in rest.into_iter().chain([first]) {
+            *sums.entry(id).or_default() += 1;
+        }
+        let mut tx = pool.start_transaction(TxOpts::default()).await?;
+        for (id, views) in sums {
+            tx.exec_drop(ADD_VIEWS, (views, id)).await?;
+        }
+        tx.commit().await?;
+    }
+}

@@ -1,0 +1,114 @@
+//! Under full load: how long an acknowledged view takes to be in MySQL, and how many rows a view costs there.
+//!
+//! Measured from outside: probe views of products that nobody else views, and a SELECT of those every two milliseconds.
+
+use crate::connection::Connection;
+use crate::load::{self, End, histogram};
+use crate::report::Mark::{AtMost, Below};
+use crate::report::{Line, Unit};
+use crate::requests::{PRODUCTS, Popularity, Requests, view_of};
+use crate::rows::Plan;
+use crate::stack::{PROBES, Stack};
+use crate::versus::SEED;
+use anyhow::{Context, bail, ensure};
+use hdrhistogram::Histogram;
+use mysql_async::Pool;
+use mysql_async::prelude::Queryable;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+const CLIENTS: usize = 64;
+
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+
+const ROWS_PER_VIEW: f64 = 0.25;
+const DELAY_MILLIS: f64 = 1_000.0;
+
+/// Views of the probed products that are in MySQL.
+type Totals = [u64; PROBES];
+
+/// # Errors
+/// An error answer, or a lost or doubled view.
+pub(crate) async fn run(stack: &mut Stack, plan: &Plan) -> anyhow::Result<Vec<Line>> {
+    const ROWS: &str = "inventory_drain_batch_rows_sum";
+    const VIEWS: &str = "inventory_views_persisted_total";
+    stack.set_appendfsync("everysec").await?;
+    let before = (stack.worker_metric(ROWS).await?, stack.worker_metric(VIEWS).await?);
+    let requests = Arc::new(Requests::views(Popularity::Zipf, SEED));
+    let load = load::run(stack.api(), &requests, CLIENTS, End::After { warm: plan.warm, measured: plan.live });
+    let probes = probe(stack.api(), stack.sql.clone(), Instant::now() + plan.warm + plan.live);
+    let (load, delays) = tokio::try_join!(load, probes)?;
+    stack.accepted += load.answered + delays.len();
+    stack.wait_drained().await?;
+    let rows = (stack.worker_metric(ROWS).await? - before.0) / (stack.worker_metric(VIEWS).await? - before.1);
+    let millis = |quantile| delays.value_at_quantile(quantile) as f64 / 1e6;
+    let delay = Line::figure("live", "202 to COMMIT under full load, p99", Unit::Milliseconds, millis(0.99), Some(Below(DELAY_MILLIS)));
+    let note = format!("{} probes while {} views a second were accepted", delays.len(), crate::figures::grouped(load.per_second()));
+    let rows = Line::figure("live", "rows written for each view under full load", Unit::RowsPerView, rows, Some(AtMost(ROWS_PER_VIEW)));
+    Ok(vec![Line { note: Some(note), delay_millis: Some([millis(0.5), millis(0.99)]), ..delay }, rows])
+}
+
+/// Probes every product of the probes one view at a time, until `until`; returns the delays in nanoseconds.
+async fn probe(api: SocketAddr, sql: Pool, until: Instant) -> anyhow::Result<Histogram<u64>> {
+    let start = totals(&mut sql.get_conn().await?).await?;
+    let (sender, seen) = watch::channel(start);
+    let mut probes = JoinSet::new();
+    for (place, views) in start.into_iter().enumerate() {
+        probes.spawn(probe_one(api, place, views, seen.clone(), until));
+    }
+    let finish = async {
+        let mut delays = histogram();
+        while let Some(ended) = probes.join_next().await {
+            delays.add(ended.context("a probe panicked")??).context("all histograms have the same bounds")?;
+        }
+        Ok(delays)
+    };
+    tokio::select! {
+        delays = finish => delays,
+        error = look(&sql, &sender) => error.and_then(|()| bail!("nobody looks any more")),
+    }
+}
+
+async fn probe_one(
+    api: SocketAddr,
+    place: usize,
+    mut expected: u64,
+    mut seen: watch::Receiver<Totals>,
+    until: Instant,
+) -> anyhow::Result<Histogram<u64>> {
+    let mut connection = Connection::open(api).await?;
+    let request = view_of((PRODUCTS + 1 + place) as u64);
+    let mut delays = histogram();
+    while Instant::now() < until {
+        let answer = connection.exchange(&request).await?;
+        let accepted = Instant::now();
+        ensure!(answer.status == 202, "a probe was answered with {}", answer.status);
+        expected += 1;
+        let views = seen.wait_for(|totals| totals[place] >= expected).await.context("nobody looks any more")?[place];
+        ensure!(views == expected, "a probed product has {views} views after {expected}");
+        delays.saturating_record(accepted.elapsed().as_nanos() as u64);
+    }
+    Ok(delays)
+}
+
+/// Looks again and again and tells what it sees.
+async fn look(sql: &Pool, seen: &watch::Sender<Totals>) -> anyhow::Result<()> {
+    let mut connection = sql.get_conn().await?;
+    loop {
+        seen.send_replace(totals(&mut connection).await?);
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+async fn totals(connection: &mut mysql_async::Conn) -> anyhow::Result<Totals> {
+    let sql = "SELECT product_id, views FROM product_views WHERE product_id > ?";
+    let rows: Vec<(u64, u64)> = connection.exec(sql, (PRODUCTS,)).await?;
+    let mut totals = [0; PROBES];
+    for (id, views) in rows {
+        totals[id as usize - PRODUCTS - 1] = views;
+    }
+    Ok(totals)
+}

@@ -1,0 +1,141 @@
+//! `bench`: what the inventory's paths cost beside the simplest servers that do the same, and whether that lasts.
+//!
+//! `cargo xtask bench` and `cargo xtask soak` build everything in release and run this. It starts private servers under
+//! `target/bench`, is the load generator itself, and is also the program of the servers that it compares with.
+
+mod backlog;
+mod baselines;
+mod connection;
+mod figures;
+mod live;
+mod load;
+mod machine;
+mod progress;
+mod report;
+mod requests;
+mod rows;
+mod soak;
+mod stack;
+mod usage;
+mod versus;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use machine::Cores;
+use stack::Stack;
+use std::fs::{File, TryLockError};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Measures the inventory against simpler servers, on private stores")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Prints one table of ratios, each measured side by side; also in target/bench/latest.md and latest.json
+    Bench {
+        /// Few and short rounds: shows that it works, its figures say little
+        #[arg(long)]
+        quick: bool,
+        /// These rows only, such as view-64, or all of a kin, such as view
+        #[arg(long, num_args = 1.., value_name = "ROW")]
+        only: Vec<String>,
+    },
+    /// Moderate mixed load for a while; fails on drift, stale prices, error answers or memory that grows
+    Soak {
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=soak::MOST_MINUTES))]
+        minutes: u64,
+        /// Of the order in which products are asked for
+        #[arg(long, value_name = "S", default_value_t = versus::SEED)]
+        seed: u64,
+    },
+    /// A server to compare with; started by the benchmark
+    #[command(hide = true)]
+    Serve {
+        kind: baselines::Kind,
+        #[command(flatten)]
+        setup: baselines::Setup,
+    },
+    /// The worker of the textbook's queue; started by the benchmark
+    #[command(hide = true)]
+    TextbookWorker {
+        #[arg(long)]
+        mysql_url: String,
+        #[arg(long)]
+        redis_url: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Bench { quick, only } => until_interrupted(bench(quick, only)),
+        Command::Soak { minutes, seed } => until_interrupted(soak(minutes, seed)),
+        Command::Serve { kind, setup } => baselines::serve(kind, setup),
+        Command::TextbookWorker { mysql_url, redis_url } => {
+            until_interrupted(async { baselines::textbook_worker(&mysql_url, &redis_url).await })
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// On one thread, which is the one that makes the load. Ctrl-C ends it, and with it everything that it started.
+fn until_interrupted(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        tokio::select! {
+            done = work => done,
+            _ = tokio::signal::ctrl_c() => bail!("interrupted; the servers were ended"),
+        }
+    })
+}
+
+async fn bench(quick: bool, only: Vec<String>) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let rows = rows::chosen(&only)?;
+    let (dir, _lock) = place()?;
+    let cores = Cores::take()?;
+    if let Cores::Shared(why) = &cores {
+        eprintln!("note: {why}");
+    }
+    eprintln!("starting Redis, MySQL, API and worker under {}", dir.display());
+    let mut stack = Stack::start(dir.clone(), cores).await?;
+    let report = rows::run(&mut stack, if quick { &rows::QUICK } else { &rows::FULL }, &rows).await?;
+    stack.end()?;
+    std::fs::write(dir.join("latest.md"), report.markdown()).context("writing latest.md")?;
+    std::fs::write(dir.join("latest.json"), serde_json::to_vec_pretty(&report)?).context("writing latest.json")?;
+    println!("{}", report.table());
+    println!("measured in {:.0} s; also in {}", began.elapsed().as_secs_f64(), dir.join("latest.{md,json}").display());
+    Ok(())
+}
+
+async fn soak(minutes: u64, seed: u64) -> anyhow::Result<()> {
+    let (dir, _lock) = place()?;
+    let cores = Cores::Shared("a soak pins nothing".to_owned());
+    let mut stack = Stack::start(dir, cores).await?;
+    soak::run(&mut stack, minutes, seed).await?;
+    stack.end()
+}
+
+/// `target/bench`, beside the programs' own directory, held for as long as this runs.
+fn place() -> anyhow::Result<(PathBuf, File)> {
+    let own = std::env::current_exe().context("our own program has no path")?;
+    let dir = own.ancestors().nth(2).context("our own program is not in a target directory")?.join("bench");
+    std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    let lock = File::create(dir.join("lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok((dir, lock)),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+        Err(TryLockError::WouldBlock) => bail!("another benchmark or soak of this checkout is running: end it first"),
+    }
+}

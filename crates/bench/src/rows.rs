@@ -1,0 +1,173 @@
+//! The table of what is measured, and the run over it.
+
+use crate::baselines::Kind;
+use crate::progress::Progress;
+use crate::report::Mark::{AtLeast, AtMost};
+use crate::report::{Line, Report, Unit};
+use crate::requests::Popularity::{OneHot, Zipf};
+use crate::stack::Stack;
+use crate::versus::{Versus, Work};
+use crate::{backlog, live, machine};
+use anyhow::{bail, ensure};
+use std::time::{Duration, Instant};
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) rounds: u32,
+    pub(crate) warm: Duration,
+    pub(crate) measured: Duration,
+    /// Views of the backlog that a worker finds.
+    pub(crate) backlog: u64,
+    /// Length of the full load under which delays are measured.
+    pub(crate) live: Duration,
+}
+
+/// The whole table in less than five minutes.
+pub(crate) const FULL: Plan = Plan {
+    rounds: 5,
+    warm: Duration::from_millis(200),
+    measured: Duration::from_millis(1_000),
+    backlog: 1_000_000,
+    live: Duration::from_secs(12),
+};
+
+/// To see that everything works; its figures say little.
+pub(crate) const QUICK: Plan = Plan {
+    rounds: 2,
+    warm: Duration::from_millis(100),
+    measured: Duration::from_millis(300),
+    backlog: 100_000,
+    live: Duration::from_secs(3),
+};
+
+const EVERYSEC: &str = "everysec";
+const ALWAYS: &str = "always";
+const VIEW: Work = Work::View(Zipf);
+
+#[rustfmt::skip]
+const VERSUS: [Versus; 11] = [
+    Versus { row: "get-64", title: "GET hit : bare server, 64 connections", work: Work::Get, against: Kind::Bare, clients: 64, fsync: EVERYSEC, mark: Some(AtLeast(0.4)) },
+    Versus { row: "get-256", title: "GET hit : bare server, 256 connections", work: Work::Get, against: Kind::Bare, clients: 256, fsync: EVERYSEC, mark: Some(AtLeast(0.4)) },
+    Versus { row: "view-64", title: "POST view : bare server, 64 connections", work: VIEW, against: Kind::Bare, clients: 64, fsync: EVERYSEC, mark: Some(AtLeast(0.45)) },
+    Versus { row: "view-256", title: "POST view : bare server, 256 connections", work: VIEW, against: Kind::Bare, clients: 256, fsync: EVERYSEC, mark: Some(AtLeast(0.45)) },
+    Versus { row: "view-always-64", title: "the same with appendfsync always, 64", work: VIEW, against: Kind::Bare, clients: 64, fsync: ALWAYS, mark: None },
+    Versus { row: "view-always-256", title: "the same with appendfsync always, 256", work: VIEW, against: Kind::Bare, clients: 256, fsync: ALWAYS, mark: None },
+    Versus { row: "direct-zipf", title: "POST view : one UPDATE each, 64", work: VIEW, against: Kind::Direct, clients: 64, fsync: EVERYSEC, mark: Some(AtLeast(4.0)) },
+    Versus { row: "direct-hot", title: "the same, all views of one product", work: Work::View(OneHot), against: Kind::Direct, clients: 64, fsync: EVERYSEC, mark: None },
+    Versus { row: "textbook", title: "POST view : HINCRBY, RPUSH, BLPOP of ten, 64", work: VIEW, against: Kind::Textbook, clients: 64, fsync: EVERYSEC, mark: None },
+    Versus { row: "price-1", title: "PUT price : MySQL alone, p50, 1 client", work: Work::Price, against: Kind::Direct, clients: 1, fsync: EVERYSEC, mark: Some(AtMost(1.9)) },
+    Versus { row: "price-16", title: "PUT price : MySQL alone, p50, 16 clients", work: Work::Price, against: Kind::Direct, clients: 16, fsync: EVERYSEC, mark: Some(AtMost(1.5)) },
+];
+
+/// Rows that are not comparisons, after those.
+const OTHERS: [&str; 3] = ["drain", "live", "memory"];
+
+/// Most that API and worker may hold, MiB.
+const MEMORY_MIB: f64 = 64.0;
+
+/// Which rows were asked for; none is all. `get` means `get-64` and `get-256`.
+///
+/// # Errors
+/// A name that no row has.
+pub(crate) fn chosen(only: &[String]) -> anyhow::Result<Vec<&'static str>> {
+    let all: Vec<&'static str> = VERSUS.iter().map(|versus| versus.row).chain(OTHERS).collect();
+    let is = |row: &str, word: &str| row == word || row.strip_prefix(word).is_some_and(|rest| rest.starts_with('-'));
+    if let Some(unknown) = only.iter().find(|word| !all.iter().any(|row| is(row, word))) {
+        bail!("there is no row `{unknown}`; there are: {}", all.join(", "));
+    }
+    Ok(all.into_iter().filter(|row| only.is_empty() || only.iter().any(|word| is(row, word))).collect())
+}
+
+/// Measures the chosen rows.
+///
+/// # Errors
+/// An error answer, a lost or doubled view, or something died. A missed mark is none.
+pub(crate) async fn run(stack: &mut Stack, plan: &Plan, rows: &[&str]) -> anyhow::Result<Report> {
+    let began = Instant::now();
+    let wanted = |row: &str| rows.contains(&row);
+    let versus: Vec<&Versus> = VERSUS.iter().filter(|versus| wanted(versus.row)).collect();
+    let others = [("drain", backlog::planned(plan)), ("live", plan.live)];
+    let planned =
+        versus.iter().map(|versus| versus.planned(plan)).chain(others.iter().filter(|(row, _)| wanted(row)).map(|(_, time)| *time));
+    let progress = Progress::start(planned.sum());
+    let mut lines = Vec::new();
+    for versus in versus {
+        progress.row(versus.title);
+        lines.push(versus.run(stack, plan, &progress).await?);
+    }
+    if wanted("drain") {
+        progress.row("the drain of a backlog");
+        let accepts = lines.iter().find(|line| line.row == "view-64").map(|line| line.value);
+        lines.extend(backlog::run(stack, plan, accepts).await?);
+        progress.advance(backlog::planned(plan));
+    }
+    if wanted("live") {
+        progress.row("delays under full load");
+        lines.extend(live::run(stack, plan).await?);
+    }
+    if wanted("memory") {
+        let (api, worker) = (stack.api_memory()?, stack.worker_memory()?);
+        let line = |title, mib| Line::figure("memory", title, Unit::Mib, mib, Some(AtMost(MEMORY_MIB)));
+        lines.push(Line { api: Some(api), ..line("resident memory of the API after all that", api.resident_mib) });
+        lines.push(Line { worker: Some(worker), ..line("resident memory of the worker", worker.resident_mib) });
+    }
+    let account = account(stack).await?;
+    drop(progress);
+    Ok(Report {
+        machine: machine::name(),
+        servers: stack.versions().await?,
+        cores: stack.cores.describe(),
+        method: method(plan),
+        seconds: began.elapsed().as_secs_f64(),
+        account,
+        lines,
+    })
+}
+
+fn method(plan: &Plan) -> String {
+    format!(
+        "innodb_flush_log_at_trx_commit=1, sync_binlog=1, row binlog; Redis with AOF; 10,000 products, Zipf 1.0; \
+         {} rounds of {} ms for each side, in turns; ratios are paired within a round",
+        plan.rounds,
+        plan.measured.as_millis(),
+    )
+}
+
+/// Every view that was answered 202, and no other, is in MySQL.
+async fn account(stack: &Stack) -> anyhow::Result<String> {
+    stack.wait_drained().await?;
+    let account = stack.account().await?;
+    ensure!(
+        account.drift() == 0 && account.accepted == stack.accepted && account.persisted == stack.accepted,
+        "{} views were answered 202, and this is their account: {account:?}",
+        stack.accepted,
+    );
+    let accepted = crate::figures::grouped(account.accepted as f64);
+    Ok(format!("views: {accepted} answered 202 = {accepted} in MySQL, drift 0, lost 0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(only: &[&str]) -> Vec<&'static str> {
+        chosen(&only.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn a_row_is_chosen_by_its_name_or_by_that_of_its_kin() {
+        assert_eq!(names(&[]).len(), VERSUS.len() + OTHERS.len());
+        assert_eq!(names(&["get", "price-1", "live"]), ["get-64", "get-256", "price-1", "live"]);
+        let refusal = chosen(&["gets".to_owned()]).unwrap_err().to_string();
+        assert!(refusal.contains("`gets`") && refusal.contains("get-64, get-256"), "{refusal}");
+    }
+
+    #[test]
+    fn the_whole_table_takes_less_than_five_minutes() {
+        let versus: Duration = VERSUS.iter().map(|versus| versus.planned(&FULL)).sum();
+        let planned = versus + backlog::planned(&FULL) + FULL.live;
+        // The other quarter is for starting, warming and draining.
+        assert!(planned < Duration::from_secs(225), "{planned:?}");
+    }
+}

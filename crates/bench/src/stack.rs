@@ -1,0 +1,363 @@
+//! Everything that is measured: private Redis and MySQL, API and worker, a baseline; started, pinned, watched, ended.
+
+use crate::baselines::{Kind, TEXTBOOK_LIST, TEXTBOOK_TOTALS};
+use crate::connection::Connection;
+use crate::machine::Cores;
+use crate::requests::PRODUCTS;
+use crate::usage::{self, Memory, Used, Who};
+use anyhow::{Context, ensure};
+use mysql_async::Pool;
+use mysql_async::prelude::Queryable;
+use redis::aio::MultiplexedConnection;
+use servers::{AppendFsync, Mysql, MysqlOptions, Process, Redis, RedisOptions, free_port};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Products beyond the others, which only probes view.
+pub(crate) const PROBES: usize = 16;
+
+/// The database of API and worker, and that of the baselines, which has the same tables.
+pub(crate) const OURS: &str = "inventory";
+pub(crate) const THEIRS: &str = "baseline";
+
+const READY_LIMIT: Duration = Duration::from_secs(60);
+const END_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long what was accepted may take to be in MySQL, and how often that is looked at.
+const DRAIN_LIMIT: Duration = Duration::from_secs(120);
+const DRAIN_POLL: Duration = Duration::from_millis(5);
+
+pub(crate) struct Stack {
+    dir: PathBuf,
+    /// Where our programs are: beside this one.
+    programs: PathBuf,
+    pub(crate) cores: Cores,
+    redis: Redis,
+    mysql: Mysql,
+    pub(crate) sql: Pool,
+    pub(crate) redis_commands: MultiplexedConnection,
+    api: Option<Process>,
+    worker: Option<Process>,
+    addresses: Addresses,
+    /// Views that were answered 202 to us.
+    pub(crate) accepted: u64,
+    worker_peak_mib: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Addresses {
+    api: SocketAddr,
+    api_ops: SocketAddr,
+    worker_ops: SocketAddr,
+}
+
+/// A baseline, and the textbook's worker where it has one. Dropping it kills both.
+pub(crate) struct Baseline {
+    pub(crate) address: SocketAddr,
+    server: Process,
+    worker: Option<Process>,
+}
+
+/// The views' account, as `inventoryctl queue status` gives it.
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
+pub(crate) struct Account {
+    pub(crate) accepted: u64,
+    pub(crate) persisted: u64,
+    pub(crate) pending: u64,
+    pub(crate) dead: u64,
+    pub(crate) lost: u64,
+    pub(crate) oldest_age_seconds: f64,
+}
+
+impl Account {
+    pub(crate) fn drift(&self) -> i64 {
+        let kept = self.persisted + self.pending + self.dead + self.lost;
+        self.accepted.cast_signed() - kept.cast_signed()
+    }
+}
+
+impl Stack {
+    /// Empty servers with what both sides need, API and worker on them.
+    ///
+    /// # Errors
+    /// Something could not be started; the text holds its log.
+    pub(crate) async fn start(dir: PathBuf, cores: Cores) -> anyhow::Result<Self> {
+        for old in ["redis", "mysql"] {
+            let old = dir.join(old);
+            if old.exists() {
+                std::fs::remove_dir_all(&old).with_context(|| format!("removing {}", old.display()))?;
+            }
+        }
+        let redis = Redis::start(RedisOptions { dir: dir.join("redis"), append_fsync: AppendFsync::EverySec, ..Default::default() })?;
+        let databases = [OURS, THEIRS].map(String::from).to_vec();
+        // As `cargo xtask up` has it: room for what is measured without waiting for a checkpoint at every turn.
+        let extra = ["--innodb-buffer-pool-size=256M", "--loose-innodb-log-file-size=64M", "--loose-innodb-redo-log-capacity=64M"];
+        let extra = extra.map(String::from).to_vec();
+        let mysql = Mysql::start(MysqlOptions { dir: dir.join("mysql"), databases, extra, ..Default::default() })?;
+        cores.pin_server(redis.pid())?;
+        cores.pin_server(mysql.pid())?;
+        let sql = Pool::from_url(mysql.url(OURS))?;
+        let redis_commands = redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
+        let addresses = Addresses { api: free_address()?, api_ops: free_address()?, worker_ops: free_address()? };
+        let own = std::env::current_exe().context("our own program has no path")?;
+        let programs = own.parent().context("our own program has no directory")?.to_owned();
+        let (api, worker, accepted, worker_peak_mib) = (None, None, 0, 0.0);
+        let mut stack = Self { dir, programs, cores, redis, mysql, sql, redis_commands, api, worker, addresses, accepted, worker_peak_mib };
+        stack.prepare().await?;
+        stack.api = Some(stack.spawn("inventory-api", "api")?);
+        wait_ready(stack.api.as_mut(), addresses.api_ops)?;
+        stack.start_worker()?;
+        Ok(stack)
+    }
+
+    /// The schema and the products, in both databases.
+    async fn prepare(&self) -> anyhow::Result<()> {
+        for database in [OURS, THEIRS] {
+            self.inventoryctl(&["migrate", "--mysql-url", &self.mysql.url(database)]).await?;
+        }
+        let mut sql = self.sql.get_conn().await?;
+        let row = |id: usize| format!("({id},'BENCH-{id}','Product {id} of the benchmark',9.99,'GBP')");
+        let rows: Vec<String> = (1..=PRODUCTS + PROBES).map(row).collect();
+        for database in [OURS, THEIRS] {
+            let insert = format!("INSERT INTO {database}.products (id, sku, name, price, currency) VALUES {}", rows.join(","));
+            sql.query_drop(insert).await?;
+        }
+        // An UPDATE needs rows that are there.
+        sql.query_drop(format!("INSERT INTO {THEIRS}.product_views (product_id, views) SELECT id, 0 FROM {THEIRS}.products")).await?;
+        Ok(())
+    }
+
+    fn spawn(&self, program: &str, name: &str) -> anyhow::Result<Process> {
+        let mut command = self.cores.command(&self.programs.join(program));
+        self.set_environment(&mut command);
+        let log = self.dir.join(format!("{name}.log"));
+        Ok(Process::spawn(name, command, &log)?)
+    }
+
+    /// Ours alone, whatever the caller's environment says.
+    fn set_environment(&self, command: &mut Command) {
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("INVENTORY_")) {
+            command.env_remove(name);
+        }
+        command.env("INVENTORY_REDIS_URL", self.redis.url()).env("INVENTORY_MYSQL_URL", self.mysql.url(OURS));
+        command.env("INVENTORY_API_THREADS", "1");
+        command.env("INVENTORY_API_LISTEN", self.addresses.api.to_string());
+        command.env("INVENTORY_API_OPS_LISTEN", self.addresses.api_ops.to_string());
+        command.env("INVENTORY_WORKER_OPS_LISTEN", self.addresses.worker_ops.to_string());
+    }
+
+    pub(crate) fn start_worker(&mut self) -> anyhow::Result<()> {
+        self.worker = Some(self.spawn("inventory-worker", "worker")?);
+        wait_ready(self.worker.as_mut(), self.addresses.worker_ops)
+    }
+
+    pub(crate) fn stop_worker(&mut self) -> anyhow::Result<()> {
+        self.worker_memory()?;
+        if let Some(mut worker) = self.worker.take() {
+            worker.stop(END_LIMIT)?;
+        }
+        Ok(())
+    }
+
+    /// A server to compare with, with the API's own answer for a product. Kept for one row.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub(crate) async fn start_baseline(&self, kind: Kind) -> anyhow::Result<Baseline> {
+        let mut connection = Connection::open(self.api()).await?;
+        let answer = connection.exchange(b"GET /v1/products/1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await?;
+        ensure!(answer.is_success(), "the API does not answer for product 1: {}", String::from_utf8_lossy(answer.body));
+        let product = String::from_utf8_lossy(answer.body).into_owned();
+        let address = free_address()?;
+        let mut command = self.own_command(&["serve", kind.name(), "--listen", &address.to_string(), "--product", &product]);
+        command.args(["--mysql-url", &self.mysql.url(THEIRS), "--redis-url", &self.redis.url()]);
+        let mut server = Process::spawn(kind.name(), command, &self.dir.join(format!("{}.log", kind.name())))?;
+        server.wait_ready(READY_LIMIT, |_| std::net::TcpStream::connect(address).is_ok())?;
+        Ok(Baseline { address, server, worker: None })
+    }
+
+    pub(crate) fn start_textbook_worker(&self, baseline: &mut Baseline) -> anyhow::Result<()> {
+        let mut command = self.own_command(&["textbook-worker"]);
+        command.args(["--mysql-url", &self.mysql.url(THEIRS), "--redis-url", &self.redis.url()]);
+        baseline.worker = Some(Process::spawn("textbook-worker", command, &self.dir.join("textbook-worker.log"))?);
+        Ok(())
+    }
+
+    /// Ends the textbook's worker and throws away what it has not got to; returns how many views that were.
+    pub(crate) async fn forget_textbook(&mut self, baseline: &mut Baseline) -> anyhow::Result<u64> {
+        if let Some(mut worker) = baseline.worker.take() {
+            ensure!(worker.exited().is_none(), "{}", worker.error("the textbook's worker died by itself"));
+            worker.kill();
+        }
+        let left = redis::cmd("LLEN").arg(TEXTBOOK_LIST).query_async(&mut self.redis_commands).await?;
+        redis::cmd("DEL").arg(TEXTBOOK_LIST).arg(TEXTBOOK_TOTALS).query_async::<()>(&mut self.redis_commands).await?;
+        Ok(left)
+    }
+
+    fn own_command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.cores.command(&self.programs.join("bench"));
+        command.args(arguments);
+        command
+    }
+
+    pub(crate) fn api(&self) -> SocketAddr {
+        self.addresses.api
+    }
+
+    /// Redis syncs its log `always` or `everysec` from now on.
+    pub(crate) async fn set_appendfsync(&mut self, fsync: &str) -> anyhow::Result<()> {
+        let mut set = redis::cmd("CONFIG");
+        Ok(set.arg("SET").arg("appendfsync").arg(fsync).query_async(&mut self.redis_commands).await?)
+    }
+
+    /// A figure of Redis's `INFO memory`.
+    pub(crate) async fn redis_used_memory(&mut self) -> anyhow::Result<u64> {
+        let info: String = redis::cmd("INFO").arg("memory").query_async(&mut self.redis_commands).await?;
+        let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok());
+        used.context("INFO memory has no used_memory")
+    }
+
+    /// A number out of MySQL.
+    pub(crate) async fn number(&self, sql: &str) -> anyhow::Result<u64> {
+        let mut connection = self.sql.get_conn().await?;
+        let value: Option<Option<u64>> = connection.query_first(sql).await.with_context(|| sql.to_owned())?;
+        Ok(value.flatten().unwrap_or_default())
+    }
+
+    pub(crate) async fn views_in(&self, database: &str) -> anyhow::Result<u64> {
+        self.number(&format!("SELECT CAST(SUM(views) AS UNSIGNED) FROM {database}.product_views")).await
+    }
+
+    /// Waits until every accepted view is in MySQL.
+    ///
+    /// # Errors
+    /// It takes too long, or MySQL has more or less than was accepted.
+    pub(crate) async fn wait_drained(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + DRAIN_LIMIT;
+        let accepted = self.accepted;
+        loop {
+            // A row a shard: looking must not take time from what is looked at.
+            let persisted = self.number("SELECT CAST(SUM(persisted) AS UNSIGNED) FROM view_shards").await?;
+            if persisted >= accepted {
+                break;
+            }
+            ensure!(Instant::now() < end, "{persisted} of {accepted} views are in MySQL after {DRAIN_LIMIT:?}: see worker.log");
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+        let views = self.views_in(OURS).await?;
+        ensure!(views == accepted, "{accepted} views were accepted and MySQL counts {views}");
+        Ok(())
+    }
+
+    pub(crate) async fn api_metric(&self, series: &str) -> anyhow::Result<f64> {
+        metric(self.addresses.api_ops, series).await
+    }
+
+    pub(crate) async fn worker_metric(&self, series: &str) -> anyhow::Result<f64> {
+        metric(self.addresses.worker_ops, series).await
+    }
+
+    /// What was used up to now; of `baseline` instead of API and worker where there is one.
+    ///
+    /// # Errors
+    /// One of them died.
+    pub(crate) fn used(&self, baseline: Option<&Baseline>) -> anyhow::Result<Used> {
+        let (server, worker) = match baseline {
+            Some(baseline) => (Some(&baseline.server), baseline.worker.as_ref()),
+            None => (self.api.as_ref(), self.worker.as_ref()),
+        };
+        let mut used = Used::from([(Who::Redis, usage::of_process(self.redis.pid())?), (Who::Mysql, usage::of_process(self.mysql.pid())?)]);
+        for (who, process) in [(Who::Server, server), (Who::Worker, worker)] {
+            if let Some(process) = process {
+                used.insert(who, usage::of_process(process.pid()).map_err(|_| process.error("died while it was measured"))?);
+            }
+        }
+        if let Cores::Apart { servers, load } = &self.cores {
+            used.insert(Who::ServersCore, usage::of_core(*servers)?);
+            used.insert(Who::LoadCore, usage::of_core(*load)?);
+        }
+        Ok(used)
+    }
+
+    pub(crate) fn api_memory(&self) -> anyhow::Result<Memory> {
+        usage::memory(self.api.as_ref().context("the API does not run")?.pid())
+    }
+
+    /// Its peak is that of all workers so far.
+    pub(crate) fn worker_memory(&mut self) -> anyhow::Result<Memory> {
+        let memory = self.worker.as_ref().map_or(Ok(Memory::default()), |worker| usage::memory(worker.pid()))?;
+        self.worker_peak_mib = self.worker_peak_mib.max(memory.peak_mib);
+        Ok(Memory { peak_mib: self.worker_peak_mib, ..memory })
+    }
+
+    pub(crate) fn redis_memory(&self) -> anyhow::Result<Memory> {
+        usage::memory(self.redis.pid())
+    }
+
+    /// Versions of both servers, by what they say.
+    pub(crate) async fn versions(&mut self) -> anyhow::Result<String> {
+        let info: String = redis::cmd("INFO").arg("server").query_async(&mut self.redis_commands).await?;
+        let redis = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("?").trim().to_owned();
+        let mysql: Option<String> = self.sql.get_conn().await?.query_first("SELECT VERSION()").await?;
+        let name = if self.mysql.is_mariadb() { "MariaDB" } else { "MySQL" };
+        Ok(format!("Redis {redis}, {name} {}", mysql.unwrap_or_default()))
+    }
+
+    /// The account at this moment.
+    ///
+    /// # Errors
+    /// A store is away.
+    pub(crate) async fn account(&self) -> anyhow::Result<Account> {
+        let printed = self.inventoryctl(&["queue", "status", "-o", "json"]).await?;
+        serde_json::from_str(&printed).with_context(|| format!("`inventoryctl queue status` printed {printed}"))
+    }
+
+    async fn inventoryctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(self.programs.join("inventoryctl"));
+        self.set_environment(&mut command);
+        command.args(arguments);
+        let output = tokio::process::Command::from(command).output().await.context("starting inventoryctl")?;
+        let line = arguments.join(" ");
+        ensure!(output.status.success(), "`inventoryctl {line}` failed: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Ends all in the order in which nothing is cut off.
+    pub(crate) fn end(mut self) -> anyhow::Result<()> {
+        for mut program in [self.api.take(), self.worker.take()].into_iter().flatten() {
+            program.stop(END_LIMIT)?;
+        }
+        self.redis.stop()?;
+        Ok(self.mysql.stop()?)
+    }
+}
+
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(SocketAddr::from(([127, 0, 0, 1], free_port()?)))
+}
+
+fn wait_ready(process: Option<&mut Process>, ops: SocketAddr) -> anyhow::Result<()> {
+    let process = process.context("it was not started")?;
+    Ok(process.wait_ready(READY_LIMIT, |_| is_ready(ops).unwrap_or(false))?)
+}
+
+/// Without the runtime, which waits meanwhile.
+fn is_ready(ops: SocketAddr) -> std::io::Result<bool> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(ops)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head)?;
+    Ok(head.ends_with(b"200"))
+}
+
+async fn metric(ops: SocketAddr, series: &str) -> anyhow::Result<f64> {
+    let mut connection = Connection::open(ops).await?;
+    let answer = connection.exchange(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await?;
+    let text = std::str::from_utf8(answer.body)?;
+    let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
+    value.with_context(|| format!("{ops} has no metric {series}"))
+}
