@@ -1,6 +1,7 @@
 //! `cargo xtask`: the project's own commands. Small, and quick to build, so that the first line is
 //! there within seconds of a clone; what needs more than that is asked of `inventoryctl`.
 
+mod bench;
 mod deny;
 mod json;
 mod need;
@@ -17,6 +18,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const HELP: &str = "\
 cargo xtask up               run everything here: Redis, MySQL, API, worker, and a month of real trade
 cargo xtask test [-- ARGS]   format, lints, build and every test against real servers; ARGS go to the test binaries
+cargo xtask bench [--quick]  what each path costs beside the simplest servers that do the same; --help says more
+cargo xtask soak --minutes N moderate load for a while: nothing drifts, nothing grows; --help says more
 cargo xtask deny [--install] licences, sources and doubled versions of the dependencies (needs cargo-deny)
 cargo xtask help             this list";
 
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
         ["up"] => up::run(),
         ["test"] => test::run(&[]),
         ["test", "--", rest @ ..] => test::run(rest),
+        [command @ ("bench" | "soak"), rest @ ..] => bench::run(command, rest),
         ["deny"] => deny::run(false),
         ["deny", "--install"] => deny::run(true),
         [] | ["help" | "--help" | "-h"] => {
