@@ -31,7 +31,7 @@ const COMMANDS: &[&str] = &[
 ];
 
 /// Commands whose output is tested at another place.
-const ELSEWHERE: &[&str] = &["completions"];
+const ELSEWHERE: &[&str] = &["completions", "doctor", "token new"];
 
 const FORMS: [&str; 4] = ["table", "json", "ndjson", "csv"];
 
