@@ -57,7 +57,9 @@ pub(crate) async fn run(args: &DoctorArgs, connection: &Connection, output: &Out
         }
     };
     let queue = redis_server::examine(&queue_url, &prefix);
-    let (mysql, queue, cache, api) = tokio::join!(examine_mysql(connection), queue, cache, api::examine(args.api_ops_listen));
+    let token = crate::token(connection)?;
+    let (mysql, queue, cache, api) =
+        tokio::join!(examine_mysql(connection), queue, cache, api::examine(args.api_ops_listen, token.as_deref()));
     let (mysql, deployment) = mysql?;
     let queue_run_id = queue.as_ref().ok().and_then(|server| server.info.text("run_id")).map(str::to_owned);
     let ours = Ours { prefix, deployment, queue_run_id };

@@ -45,10 +45,11 @@ const CHECKS: &[Check<Facts>] = &[
         rests: "The hour of a view, and the age of the oldest one that waits. Nothing of safety." },
 ];
 
-pub(super) async fn examine(ops: SocketAddr) -> Result<Vec<Finding>, Failure> {
+/// `token` opens the metrics of a listener beyond loopback.
+pub(super) async fn examine(ops: SocketAddr, token: Option<&str>) -> Result<Vec<Finding>, Failure> {
     let http = Client::builder().no_proxy().timeout(LIMIT).build();
     let http = http.map_err(|fault| Failure::doing("making the HTTP client", &fault))?;
-    Ok(match facts(&http, ops).await {
+    Ok(match facts(&http, ops, token).await {
         Ok(facts) => judge(Subject::Api, CHECKS, &facts),
         Err(Failure { message, .. }) => {
             let verdict = Verdict::note(format!("not examined: {message}"));
@@ -57,13 +58,20 @@ pub(super) async fn examine(ops: SocketAddr) -> Result<Vec<Finding>, Failure> {
     })
 }
 
-async fn facts(http: &Client, ops: SocketAddr) -> Result<Facts, Failure> {
+async fn facts(http: &Client, ops: SocketAddr, token: Option<&str>) -> Result<Facts, Failure> {
     let before = now_ms();
     let unreached = |fault: reqwest::Error| {
         let why = if fault.is_connect() { "nobody listens there".to_owned() } else { chain(&fault.without_url()) };
         Failure::new(Exit::Unreachable, format!("{ops}: {why}"))
     };
-    let get = |path: &str| http.get(format!("http://{ops}{path}")).send();
+    let get = |path: &str| {
+        let request = http.get(format!("http://{ops}{path}"));
+        match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+        .send()
+    };
     let answer = get("/readyz?verbose").await.map_err(unreached)?;
     let clock = clock(before, answer.headers().get(DATE).and_then(|date| date.to_str().ok()));
     let ready = answer.text().await.map_err(unreached)?;
