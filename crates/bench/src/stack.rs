@@ -268,7 +268,10 @@ impl Stack {
             Some(baseline) => (Some(&baseline.server), baseline.worker.as_ref()),
             None => (self.api.as_ref(), self.worker.as_ref()),
         };
-        let mut used = Used::from([(Who::Redis, usage::of_process(self.redis.pid())?), (Who::Mysql, usage::of_process(self.mysql.pid())?)]);
+        let mut used = Used::new();
+        for (who, pid) in [(Who::Redis, self.redis.pid()), (Who::Mysql, self.mysql.pid()), (Who::Load, std::process::id())] {
+            used.insert(who, usage::of_process(pid)?);
+        }
         for (who, process) in [(Who::Server, server), (Who::Worker, worker)] {
             if let Some(process) = process {
                 used.insert(who, usage::of_process(process.pid()).map_err(|_| process.error("died while it was measured"))?);
