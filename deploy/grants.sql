@@ -17,6 +17,8 @@ GRANT SELECT, INSERT, CREATE, ALTER, INDEX, DROP ON inventory.* TO inventory_mig
 GRANT SELECT ON inventory.* TO inventory_api;
 GRANT INSERT, UPDATE ON inventory.products TO inventory_api;
 GRANT INSERT ON inventory.price_history TO inventory_api;
+-- Operators: the hold on the queue.
+GRANT UPDATE ON inventory.view_shards TO inventory_api;
 
 -- Worker: adds views, keeps watermarks, sets dead letters aside. It writes no product.
 GRANT SELECT ON inventory.* TO inventory_worker;

@@ -5,7 +5,8 @@ use domain::Shards;
 use domain::view::{Record, Tally, Writer, parse_records};
 use std::sync::Arc;
 use std::time::Duration;
-use storage::mysql::{migrations, view_counts};
+use storage::mysql::migrations;
+use storage::mysql::view_counts::{self, Applied};
 use storage::redis::view_queue;
 use storage::settings::StoreArgs;
 use storage::status::{Account, Depth, account};
@@ -71,7 +72,12 @@ impl Books {
     /// As [`view_counts::apply`].
     pub async fn apply(&self, shard: u16, batch: &str, texts: Vec<Vec<u8>>) -> Result<Tally, storage::Error> {
         let (mysql, batch, records) = (self.mysql.clone(), batch.to_owned(), parse_records(texts));
-        let apply = async move { view_counts::apply(&mysql, shard, &batch, records).await };
+        let apply = async move {
+            match view_counts::apply(&mysql, shard, &batch, records).await? {
+                Applied::Counted(tally) => Ok(tally),
+                Applied::Paused => panic!("the queue is paused"),
+            }
+        };
         self.mysql.detached(MysqlOp::Apply, storage::Kind::Unknown, SOON, apply).await
     }
 }

@@ -24,6 +24,7 @@ mod faults {
     mod views;
     mod views_under_load;
 }
+mod pause;
 mod problems;
 mod product_list;
 mod redis_full;

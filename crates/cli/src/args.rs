@@ -184,6 +184,22 @@ pub(crate) enum QueueVerb {
         #[arg(long)]
         watch: bool,
     },
+    /// Write no view to MySQL until `queue resume`; views go on being accepted
+    Pause {
+        /// Why, for those who will find it paused
+        #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
+        reason: Option<String>,
+    },
+    /// End the hold of `queue pause`
+    Resume,
+}
+
+fn parse_reason(text: &str) -> Result<String, String> {
+    let most = storage::mysql::pause::MOST_CHARS;
+    if text.is_empty() || text.chars().count() > most || text.chars().any(char::is_control) {
+        return Err(format!("write 1 to {most} characters, none of them a control character"));
+    }
+    Ok(text.to_owned())
 }
 
 #[derive(Debug, Args)]

@@ -81,6 +81,10 @@ async fn run() -> Result<Exit, Failure> {
             replay::run(&args, &apis, &output).await
         }
         Command::Queue(QueueVerb::Status { watch }) => queue::status(watch, &Stores::connect(&connection).await?, &output).await,
+        Command::Queue(QueueVerb::Pause { reason }) => {
+            queue::pause(reason.as_deref(), &stores::mysql_alone(&connection).await?, &output).await
+        }
+        Command::Queue(QueueVerb::Resume) => queue::resume(&stores::mysql_alone(&connection).await?, &output).await,
         Command::Check(args) => {
             let api = api(&connection)?;
             check::run(&args, &Stores::connect(&connection).await?, &api, &output).await

@@ -1,4 +1,4 @@
-//! MySQL and Redis as the commands here need them: with the doctor, who examines them, all that knows `storage` and `catalog`.
+//! How the commands reach MySQL and Redis, and what those of them need that deal with products and the account.
 //!
 //! Promises that a store that is away or wrong is said at once, with its cure; nothing waits for long.
 
@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use storage::mysql::migrations::{self, Migration, Refusal};
 use storage::mysql::products::{self, After, ProductRow};
+use storage::mysql::{Deployment, pause};
 use storage::redis::Link;
 use storage::redis::product_cache::{Cached, Entry};
 use storage::{Kind, MySql, Redis, status};
@@ -45,11 +46,7 @@ impl Stores {
     pub(crate) async fn connect(connection: &Connection) -> Result<Self, Failure> {
         let registry = Registry::new("inventoryctl");
         let metrics = Arc::new(StoreMetrics::new(&registry));
-        let mysql = mysql(connection, &metrics)?;
-        let deployment = migrations::reach(&mysql).await.map_err(|refusal| match refusal {
-            Refusal::Settings(message) => Failure::new(Exit::Failure, message),
-            Refusal::Store(error) => unreached(error),
-        })?;
+        let (mysql, deployment) = reach(connection, &metrics).await?;
         let redis = Redis::new(&connection.stores, &deployment, &metrics).map_err(usage)?;
         for node in redis.nodes() {
             match node.wait(REDIS_WAIT).await {
@@ -126,8 +123,24 @@ impl Stores {
             depth: depth.entries,
             in_flight: depth.in_flight,
             oldest_age_seconds: depth.oldest_age_seconds(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)),
+            hold: pause::state(&self.mysql).await?.into(),
         })
     }
+}
+
+/// MySQL of a migrated deployment, for what must also work while Redis is away.
+pub(crate) async fn mysql_alone(connection: &Connection) -> Result<MySql, Failure> {
+    let metrics = Arc::new(StoreMetrics::new(&Registry::new("inventoryctl")));
+    reach(connection, &metrics).await.map(|(mysql, _)| mysql)
+}
+
+async fn reach(connection: &Connection, metrics: &Arc<StoreMetrics>) -> Result<(MySql, Deployment), Failure> {
+    let mysql = mysql(connection, metrics)?;
+    let deployment = migrations::reach(&mysql).await.map_err(|refusal| match refusal {
+        Refusal::Settings(message) => Failure::new(Exit::Failure, message),
+        Refusal::Store(error) => unreached(error),
+    })?;
+    Ok((mysql, deployment))
 }
 
 /// Applies the missing migrations and names them.

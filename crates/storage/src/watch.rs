@@ -2,6 +2,7 @@
 //! and looks at them once a second from then on, for its health and its metrics.
 
 use crate::mysql::migrations::{self, Refusal};
+use crate::mysql::pause;
 use crate::redis::{Info, Link, Node};
 use crate::settings::StoreArgs;
 use crate::status::{self, Depth};
@@ -79,6 +80,12 @@ pub async fn watch(watched: Watched, on_depth: impl Fn(&Depth), shutdown: Shutdo
     while !shutdown.is_requested() {
         let reached = mysql.ping().await;
         health.mysql(reached.as_ref().map_or_else(State::down, |()| State::Up));
+        if reached.is_ok()
+            && let Ok(paused) = pause::state(&mysql).await
+        {
+            queue.paused.set(i64::from(paused.is_some()));
+            health.fact("queue", paused.map_or_else(|| "not paused".to_owned(), |paused| paused.to_string()));
+        }
         for node in redis.nodes() {
             // A failure shows in the node's link.
             if let Ok(info) = node.info().await {

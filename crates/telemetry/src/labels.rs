@@ -70,6 +70,8 @@ labels! {
         Shown = "shown",
         Hours = "hours",
         Apply = "apply",
+        Pause = "pause",
+        Letters = "letters",
         Status = "status",
         Migrate = "migrate",
         Connect = "connect",

@@ -13,7 +13,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use storage::mysql::view_counts;
+use storage::mysql::pause;
+use storage::mysql::view_counts::{self, Applied};
 use storage::redis::view_queue::{self, Claim, Claimed, Tickets};
 use storage::redis::{Redis, Session};
 use storage::watch::now_ms;
@@ -33,6 +34,9 @@ const APPLY_LIMIT: Duration = Duration::from_secs(10);
 /// Pause after a failure: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Between looks at a queue that an operator holds. Views are drained again at most this long after the resume.
+const PAUSED_LOOK: Duration = Duration::from_millis(500);
 
 /// How long one BLPOP waits. It returns at once when a view comes.
 const TICKET_WAIT: Duration = Duration::from_secs(1);
@@ -56,6 +60,8 @@ pub(crate) enum Step {
     Empty,
     /// Another worker has the batch.
     Busy,
+    /// An operator holds the drain; the batch stays sealed.
+    Paused,
     /// A batch was settled; `more` waits behind it.
     Settled { more: bool },
 }
@@ -103,6 +109,7 @@ impl Drain {
 
     async fn run_shard(&self, shard: u16, wake: &Notify, shutdown: &Shutdown) {
         let mut pace = Pace::new(self.args.flush_interval);
+        let mut paused = false;
         while !shutdown.is_requested() {
             tokio::select! {
                 () = shutdown.requested() => break,
@@ -114,14 +121,22 @@ impl Drain {
                 }
             }
             // Not part of the select: a step is never cancelled.
-            match self.step(shard).await {
-                Ok(step) => pace.after(step),
+            match self.step_unless_paused(shard, paused).await {
+                Ok(step) => {
+                    self.note_pause(shard, &mut paused, step);
+                    pace.after(step);
+                }
                 Err(error) => {
                     let pause = pace.after_failure();
                     self.alert(shard, &error, pause);
                 }
             }
         }
+    }
+
+    /// While the drain is held one small read tells whether it still is, instead of a claim and a transaction.
+    async fn step_unless_paused(&self, shard: u16, paused: bool) -> Result<Step, Error> {
+        if paused && pause::state(&self.mysql).await?.is_some() { Ok(Step::Paused) } else { self.step(shard).await }
     }
 
     /// One round of one shard.
@@ -145,7 +160,9 @@ impl Drain {
         let started = Instant::now();
         let (mysql, applied) = (self.mysql.clone(), batch.clone());
         let apply = async move { view_counts::apply(&mysql, shard, &applied, records).await };
-        let tally = self.mysql.detached(MysqlOp::Apply, Kind::Unknown, APPLY_LIMIT, apply).await?;
+        let Applied::Counted(tally) = self.mysql.detached(MysqlOp::Apply, Kind::Unknown, APPLY_LIMIT, apply).await? else {
+            return Ok(Step::Paused);
+        };
         self.metrics.duration[DrainStage::Mysql].observe(started.elapsed());
         self.note(shard, &batch, &tally);
 
@@ -166,6 +183,14 @@ impl Drain {
             tracing::info!(shard, batch, "the batch was settled by another worker");
         }
         Ok(())
+    }
+
+    fn note_pause(&self, shard: u16, paused: &mut bool, step: Step) {
+        match (std::mem::replace(paused, step == Step::Paused), *paused) {
+            (false, true) => tracing::info!(shard, "an operator holds the drain; what is accepted waits in Redis"),
+            (true, false) => tracing::info!(shard, "the drain goes on"),
+            _ => {}
+        }
     }
 
     fn note(&self, shard: u16, batch: &str, tally: &Tally) {
@@ -255,10 +280,13 @@ impl Pace {
         match step {
             Step::Settled { more } => (self.last, self.left_empty) = (Some(now), !more),
             Step::Empty => self.left_empty = true,
+            // What comes meanwhile wakes nobody.
+            Step::Paused => self.left_empty = false,
             Step::Busy => {}
         }
         let at_once = step == Step::Settled { more: true };
-        self.due = if at_once { now } else { now + self.interval };
+        let wait = if step == Step::Paused { PAUSED_LOOK } else { self.interval };
+        self.due = if at_once { now } else { now + wait };
     }
 
     /// Doubles the pause, give or take a quarter so that workers do not march in step.

@@ -5,6 +5,7 @@
 //! on without it. What such a task still holds is bounded by the pool.
 
 pub mod migrations;
+pub mod pause;
 pub mod products;
 pub mod server;
 pub mod stock;

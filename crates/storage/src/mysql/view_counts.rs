@@ -4,7 +4,7 @@
 //! transactions of a shard run one after another, then reads the watermarks, and only counts what stands
 //! above them. However often a batch is applied, by whichever worker, its views are added once.
 
-use super::{MySql, Tx, number_list, take};
+use super::{MySql, Tx, number_list, pause, take};
 use crate::{Error, Kind};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use domain::ProductId;
@@ -21,15 +21,25 @@ pub const LARGEST_STATEMENT_BYTES: u64 = 16 * 1024 * 1024;
 /// Longest text of a dead letter that is kept, bytes. A batch of such text must fit into one packet as hex.
 const MAX_LETTER_BYTES: usize = 1_024;
 
-/// Adds a batch to MySQL in one transaction and returns what it counted. Call it inside [`MySql::detached`].
+/// What became of a batch.
+#[derive(Debug)]
+pub enum Applied {
+    /// It is in MySQL, by this transaction or an earlier one; the tally is what this one counted.
+    Counted(Tally),
+    /// An operator holds the drain; nothing was changed.
+    Paused,
+}
+
+/// Adds a batch to MySQL in one transaction. Call it inside [`MySql::detached`].
 ///
 /// # Errors
 /// `Unknown` when COMMIT was sent and not answered; every other kind means that nothing was added.
 /// In all cases the same batch may be applied again.
-pub async fn apply(mysql: &MySql, shard: u16, batch: &str, records: Vec<Parsed>) -> Result<Tally, Error> {
+pub async fn apply(mysql: &MySql, shard: u16, batch: &str, records: Vec<Parsed>) -> Result<Applied, Error> {
     let mut tx = mysql.begin().await?;
-    if tx.rows("SELECT shard FROM view_shards WHERE shard = ? FOR UPDATE", (shard,)).await?.is_empty() {
-        return Err(Error::new(Kind::Bug, format!("view_shards has no row {shard}: nothing would keep workers apart")));
+    if pause::lock_shard(&mut tx, shard).await?.is_some() {
+        tx.rollback().await?;
+        return Ok(Applied::Paused);
     }
     let marks = marks(&mut tx, shard, &records).await?;
     let kept = kept_text(&mut tx, batch, &records).await?;
@@ -37,13 +47,13 @@ pub async fn apply(mysql: &MySql, shard: u16, batch: &str, records: Vec<Parsed>)
     if tally.counted_records == 0 {
         // Nothing counted: `last_batch` must go on naming the batch that did.
         tx.rollback().await?;
-        return Ok(tally);
+        return Ok(Applied::Counted(tally));
     }
     let known = known(&mut tx, &tally.product_ids()).await?;
     tally.set_aside_unknown(&known);
     add(&mut tx, shard, batch, &tally).await?;
     tx.commit().await?;
-    Ok(tally)
+    Ok(Applied::Counted(tally))
 }
 
 async fn marks(tx: &mut Tx, shard: u16, records: &[Parsed]) -> Result<HashMap<Writer, Mark>, Error> {
