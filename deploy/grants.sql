@@ -17,8 +17,11 @@ GRANT SELECT, INSERT, CREATE, ALTER, INDEX, DROP ON inventory.* TO inventory_mig
 GRANT SELECT ON inventory.* TO inventory_api;
 GRANT INSERT, UPDATE ON inventory.products TO inventory_api;
 GRANT INSERT ON inventory.price_history TO inventory_api;
--- Operators: the hold on the queue.
+-- Operators: the hold on the queue, and dead letters that are replayed or dropped.
 GRANT UPDATE ON inventory.view_shards TO inventory_api;
+GRANT UPDATE ON inventory.dead_letters TO inventory_api;
+GRANT INSERT, UPDATE ON inventory.product_views TO inventory_api;
+GRANT INSERT, UPDATE ON inventory.view_hours TO inventory_api;
 
 -- Worker: adds views, keeps watermarks, sets dead letters aside. It writes no product.
 GRANT SELECT ON inventory.* TO inventory_worker;
@@ -26,4 +29,4 @@ GRANT INSERT, UPDATE ON inventory.product_views TO inventory_worker;
 GRANT INSERT, UPDATE ON inventory.view_hours TO inventory_worker;
 GRANT INSERT, UPDATE ON inventory.view_marks TO inventory_worker;
 GRANT UPDATE ON inventory.view_shards TO inventory_worker;
-GRANT INSERT ON inventory.dead_letters TO inventory_worker;
+GRANT INSERT, UPDATE ON inventory.dead_letters TO inventory_worker;

@@ -12,8 +12,10 @@ mod cli_api;
 mod cli_forms;
 mod contract;
 mod cors;
+mod dead_letters;
 mod doctor;
 mod faults {
+    mod letters;
     mod prices;
     mod prices_under_load;
     mod pushes;

@@ -89,7 +89,8 @@ fn help(program: &str, commands: &[&str]) -> String {
     assert!(output.status.success(), "{program} {commands:?} --help");
     let mut text = String::from_utf8(output.stdout).unwrap();
     let listed = text.split_once("\nCommands:\n").map(|(_, rest)| rest.split("\n\n").next().unwrap_or_default().to_owned());
-    for line in listed.unwrap_or_default().lines() {
+    // What is further in goes on with the line before it.
+    for line in listed.unwrap_or_default().lines().filter(|line| !line.starts_with("   ")) {
         match line.split_whitespace().next() {
             Some("help") | None => {}
             Some(command) => text.push_str(&help(program, &[commands, &[command]].concat())),

@@ -1,5 +1,6 @@
 //! The command line: nouns, then verbs. The doc comments are its reference.
 
+mod dead_letters;
 mod product;
 mod views;
 
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use telemetry::config::LogArgs;
 use telemetry::scope::Scope;
 
+pub(crate) use dead_letters::{DeadLettersVerb, LettersArgs, WhichArgs};
 pub(crate) use product::{ExportArgs, ExportForm, ImportArgs, Layout, ListArgs, PriceVerb, ProductVerb};
 pub(crate) use views::{ShowArgs, ViewsVerb};
 
@@ -111,6 +113,9 @@ pub(crate) enum Command {
     /// The queue of views
     #[command(subcommand)]
     Queue(QueueVerb),
+    /// Views and text that could not be counted
+    #[command(subcommand)]
+    DeadLetters(DeadLettersVerb),
     /// Compare the products of MySQL, Redis and the API; exits 5 on a difference
     Check(CheckArgs),
     /// Tokens that the API asks for

@@ -13,6 +13,7 @@ mod check;
 mod compare;
 mod completions;
 mod config_show;
+mod dead_letters;
 mod doctor;
 mod exit;
 mod export;
@@ -38,7 +39,9 @@ mod token;
 mod views;
 
 use api_client::ApiClient;
-use args::{Command, CommandLine, ConfigVerb, Connection, MigrateVerb, PriceVerb, ProductVerb, QueueVerb, TokenVerb, ViewsVerb};
+use args::{
+    Command, CommandLine, ConfigVerb, Connection, DeadLettersVerb, MigrateVerb, PriceVerb, ProductVerb, QueueVerb, TokenVerb, ViewsVerb,
+};
 use exit::{Exit, Failure};
 use import::Wanted;
 use output::Output;
@@ -85,6 +88,18 @@ async fn run() -> Result<Exit, Failure> {
             queue::pause(reason.as_deref(), &stores::mysql_alone(&connection).await?, &output).await
         }
         Command::Queue(QueueVerb::Resume) => queue::resume(&stores::mysql_alone(&connection).await?, &output).await,
+        Command::DeadLetters(DeadLettersVerb::List(args)) => {
+            dead_letters::list(&args, &stores::mysql_alone(&connection).await?, &output).await
+        }
+        Command::DeadLetters(DeadLettersVerb::Show { id }) => {
+            dead_letters::show(id, &stores::mysql_alone(&connection).await?, &output).await
+        }
+        Command::DeadLetters(DeadLettersVerb::Replay { which, dry_run }) => {
+            dead_letters::replay(&which, dry_run, &Stores::connect(&connection).await?, &output).await
+        }
+        Command::DeadLetters(DeadLettersVerb::Drop { which, yes }) => {
+            dead_letters::drop(&which, yes, &stores::mysql_alone(&connection).await?, &output).await
+        }
         Command::Check(args) => {
             let api = api(&connection)?;
             check::run(&args, &Stores::connect(&connection).await?, &api, &output).await

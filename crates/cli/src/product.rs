@@ -9,6 +9,8 @@ use crate::stores::Stores;
 use domain::{ProductId, Sku};
 use serde::Serialize;
 use serde_json::Value;
+use storage::MySql;
+use storage::mysql::products;
 
 /// How a product is named on the command line.
 #[derive(Debug, PartialEq)]
@@ -24,6 +26,17 @@ impl Name {
         match text.strip_prefix("id:") {
             Some(id) => ProductId::parse(id).map(Self::Id).map_err(usage),
             None => Sku::parse(text).map(Self::Sku).map_err(usage),
+        }
+    }
+}
+
+/// The id of a product that is named on the command line, which need not exist where it is given by its id.
+pub(crate) async fn id_named(name: &str, mysql: &MySql) -> Result<u64, Failure> {
+    match Name::parse(name)? {
+        Name::Id(id) => Ok(id.get()),
+        Name::Sku(sku) => {
+            let ids = products::ids_of(mysql, std::slice::from_ref(&sku)).await?;
+            ids.get(&sku).map(|id| id.get()).ok_or_else(|| unknown(name))
         }
     }
 }

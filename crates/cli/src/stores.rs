@@ -35,8 +35,8 @@ const PAGE: u32 = 1000;
 
 /// Both stores of a migrated deployment.
 pub(crate) struct Stores {
-    mysql: MySql,
-    redis: Redis,
+    pub(crate) mysql: MySql,
+    pub(crate) redis: Redis,
     catalog: Catalog,
 }
 

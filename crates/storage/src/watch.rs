@@ -2,7 +2,7 @@
 //! and looks at them once a second from then on, for its health and its metrics.
 
 use crate::mysql::migrations::{self, Refusal};
-use crate::mysql::pause;
+use crate::mysql::{dead_letters, pause};
 use crate::redis::{Info, Link, Node};
 use crate::settings::StoreArgs;
 use crate::status::{self, Depth};
@@ -113,7 +113,7 @@ async fn look_at_queue(mysql: &MySql, redis: &Redis, metrics: &QueueMetrics, wit
     if with_account && let Ok((account, _)) = status::account(mysql, redis).await {
         metrics.conservation_drift.set(account.drift());
         metrics.views_lost.advance_to(account.lost);
-        if let Ok(letters) = crate::mysql::view_counts::dead_letters(mysql).await {
+        if let Ok(letters) = dead_letters::count(mysql).await {
             metrics.dead_letters.set_count(letters);
         }
     }

@@ -5,6 +5,7 @@
 
 mod config;
 mod drain;
+mod sweep;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
@@ -60,6 +61,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let Some((mysql, redis)) = reached else { return Ok(()) };
     let watched = Watched { mysql: mysql.clone(), redis: redis.clone(), health: health.clone(), stores, queue };
     tokio::spawn(watch::watch(watched, |_| {}, shutdown.clone()));
+    tokio::spawn(sweep::run(mysql.clone(), redis.clone(), shutdown.clone()));
     let drain = Arc::new(Drain::new(mysql, redis, config.drain, drain));
     let draining = drain.run(&shutdown);
     tokio::pin!(draining);

@@ -4,6 +4,7 @@
 //! call runs as a task of its own that nobody cancels; its caller waits for a bounded time and then goes
 //! on without it. What such a task still holds is bounded by the pool.
 
+pub mod dead_letters;
 pub mod migrations;
 pub mod pause;
 pub mod products;

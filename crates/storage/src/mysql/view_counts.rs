@@ -88,7 +88,7 @@ fn mark(row: &mut Row) -> Result<Mark, Error> {
 
 /// Read once, and what was read decides: a join inside the INSERT could see a product that this did not,
 /// and would count views that were set aside.
-async fn known(tx: &mut Tx, ids: &BTreeSet<u64>) -> Result<BTreeSet<u64>, Error> {
+pub(super) async fn known(tx: &mut Tx, ids: &BTreeSet<u64>) -> Result<BTreeSet<u64>, Error> {
     if ids.is_empty() {
         return Ok(BTreeSet::new());
     }
@@ -202,13 +202,4 @@ pub async fn hours(mysql: &MySql, id: ProductId, from: DateTime<Utc>, to: DateTi
         Ok((take::<NaiveDateTime>(&mut row, "hour")?.and_utc(), take(&mut row, "views")?))
     };
     rows.into_iter().map(bucket).collect()
-}
-
-/// Dead letters that nobody replayed or dropped.
-///
-/// # Errors
-/// MySQL is away.
-pub async fn dead_letters(mysql: &MySql) -> Result<u64, Error> {
-    let rows = mysql.rows(MysqlOp::Status, "SELECT COUNT(*) AS letters FROM dead_letters WHERE state = 'dead'", ()).await?;
-    rows.into_iter().next().map_or(Ok(0), |mut row| take(&mut row, "letters"))
 }

@@ -3,7 +3,8 @@
 -- ARGV  batch id, exact (1|0), prefix of the shard's cached totals, worker [, product id …]
 -- exact = 1 only if this worker's own transaction counted every record and set nothing aside: then cached totals are
 -- raised, else dropped (dropping one is always safe). The ids are looked at only when the batch is not there any more,
--- settled by another or lost: their totals are dropped.
+-- settled by another or lost: their totals are dropped. So are those that a replay of dead letters made too low, under a
+-- batch id that nobody has.
 -- returns 1 settled | 0 not there. Works on a full Redis: the first write needs no memory.
 local batch, batch_id, sums, pend, entries, sv, claimant = unpack(KEYS)
 redis.call('HDEL', pend, '')
