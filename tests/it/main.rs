@@ -26,6 +26,7 @@ mod faults {
     mod views;
     mod views_under_load;
 }
+mod flush;
 mod pause;
 mod problems;
 mod product_list;

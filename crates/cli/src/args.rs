@@ -12,7 +12,8 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
 use domain::Shards;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use telemetry::config::LogArgs;
+use std::time::Duration;
+use telemetry::config::{LogArgs, parse_duration};
 use telemetry::scope::Scope;
 
 pub(crate) use dead_letters::{DeadLettersVerb, LettersArgs, WhichArgs};
@@ -197,6 +198,17 @@ pub(crate) enum QueueVerb {
     },
     /// End the hold of `queue pause`
     Resume,
+    /// Wait until all views accepted so far are in MySQL
+    Flush {
+        /// How long; exits 1 with the cause when that was not enough
+        #[arg(long, default_value = "30s", value_parser = parse_wait)]
+        wait: Duration,
+    },
+}
+
+fn parse_wait(text: &str) -> Result<Duration, String> {
+    let wait = parse_duration(text)?;
+    if wait > storage::flush::LONGEST_WAIT { Err("wait for at most 1h".to_owned()) } else { Ok(wait) }
 }
 
 fn parse_reason(text: &str) -> Result<String, String> {

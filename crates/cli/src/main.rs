@@ -88,6 +88,7 @@ async fn run() -> Result<Exit, Failure> {
             queue::pause(reason.as_deref(), &stores::mysql_alone(&connection).await?, &output).await
         }
         Command::Queue(QueueVerb::Resume) => queue::resume(&stores::mysql_alone(&connection).await?, &output).await,
+        Command::Queue(QueueVerb::Flush { wait }) => queue::flush(wait, &Stores::connect(&connection).await?, &output).await,
         Command::DeadLetters(DeadLettersVerb::List(args)) => {
             dead_letters::list(&args, &stores::mysql_alone(&connection).await?, &output).await
         }

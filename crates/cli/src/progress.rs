@@ -63,6 +63,38 @@ impl Progress {
     }
 }
 
+/// What a command waits for: a line that changes on a terminal, a line every ten seconds elsewhere.
+pub(crate) struct Waiting {
+    bar: ProgressBar,
+    started: Instant,
+    lines: AtomicU64,
+}
+
+impl Waiting {
+    pub(crate) fn start() -> Self {
+        // Hides itself off a terminal.
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND));
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}  {elapsed}") {
+            bar.set_style(style);
+        }
+        Self { bar, started: Instant::now(), lines: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn show(&self, what: String) {
+        let due = self.started.elapsed().as_secs() / LINE_INTERVAL.as_secs();
+        if !stderr().is_terminal() && self.lines.swap(due, Ordering::Relaxed) < due {
+            eprintln!("{what}  {}s", self.started.elapsed().as_secs());
+        }
+        self.bar.set_message(what);
+        self.bar.tick();
+    }
+
+    /// Takes the line away.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// Goes on also when nothing advances: that is when one wants to know.
 async fn write_lines(progress: Weak<Progress>) {
     loop {

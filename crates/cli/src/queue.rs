@@ -2,11 +2,15 @@
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output, Row};
+use crate::progress::Waiting;
 use crate::stores::Stores;
 use serde::Serialize;
 use std::time::Duration;
 use storage::MySql;
+use storage::flush::{self, Why};
 use storage::mysql::pause::{self, Paused};
+use storage::status::Depth;
+use telemetry::config::format_duration;
 use telemetry::stop::Shutdown;
 
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -134,6 +138,45 @@ pub(crate) async fn resume(mysql: &MySql, output: &Output) -> Result<Exit, Failu
     }
     output.one(&Change { paused: false, changed: ended.is_some(), hold: Hold::default() })?;
     Ok(Exit::Ok)
+}
+
+#[derive(Debug, Serialize)]
+struct Flushed {
+    flushed: bool,
+    took_seconds: f64,
+}
+
+impl Row for Flushed {
+    const COLUMNS: &'static [&'static str] = &["flushed", "took_seconds"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.flushed.to_string(), format!("{:.3}", self.took_seconds)]
+    }
+}
+
+/// `queue flush`: when it returns 0, everything that was accepted before is in MySQL.
+pub(crate) async fn flush(wait: Duration, stores: &Stores, output: &Output) -> Result<Exit, Failure> {
+    // Said at once; somebody may resume it meanwhile.
+    if let Ok(Some(hold)) = pause::state(&stores.mysql).await {
+        eprintln!("the queue is {hold}: waiting for `inventoryctl queue resume`");
+    }
+    let line = Waiting::start();
+    let tell = |depth: &Depth| line.show(format!("{} views wait, {} of them claimed", depth.views, depth.in_flight));
+    let flushed = flush::flush(&stores.mysql, &stores.redis, wait, tell).await;
+    line.finish();
+    match flushed {
+        Ok(took) => {
+            output.one(&Flushed { flushed: true, took_seconds: took.as_secs_f64() })?;
+            Ok(Exit::Ok)
+        }
+        Err(unfinished) => {
+            let cause = match &unfinished.why {
+                Why::RedisAway(error) | Why::MysqlAway(error) => format!(" ({error})"),
+                Why::Paused(_) | Why::NoWorker | Why::NotYet => String::new(),
+            };
+            Err(Failure::new(Exit::Failure, format!("not flushed within {}: {unfinished}{cause}", format_duration(wait))))
+        }
+    }
 }
 
 /// Who types this, as the machine knows them.

@@ -6,6 +6,7 @@
 
 mod error;
 pub mod fields;
+pub mod flush;
 pub mod letters;
 pub mod mysql;
 pub mod redis;

@@ -63,7 +63,7 @@ pub struct Depth {
 }
 
 impl Depth {
-    fn of(shards: &[ShardStatus]) -> Self {
+    pub(crate) fn of(shards: &[ShardStatus]) -> Self {
         let sealed = |shard: &ShardStatus| shard.sealed.as_ref().map_or(0, |(_, views)| *views);
         Self {
             entries: shards.iter().map(|shard| shard.entries).sum(),
@@ -124,10 +124,10 @@ fn shard_account(queue: &ShardStatus, totals: &ShardTotals) -> Account {
         None => 0,
     };
     let mut accepted: HashMap<Writer, u64> = totals.marks.iter().map(|(writer, mark)| (*writer, mark.accepted)).collect();
-    for (writer, stored) in &queue.writers {
-        if let Some(writer) = Writer::parse(writer) {
+    for stored in &queue.writers {
+        if let Some(writer) = Writer::parse(&stored.writer) {
             let known = accepted.entry(writer).or_default();
-            *known = (*known).max(*stored);
+            *known = (*known).max(stored.accepted);
         }
     }
     let lost = totals.marks.values().map(|mark| mark.accepted.saturating_sub(mark.arrived)).sum::<u64>();
@@ -143,6 +143,7 @@ fn shard_account(queue: &ShardStatus, totals: &ShardTotals) -> Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redis::view_queue::WriterStatus;
     use domain::view::Mark;
 
     fn queue() -> ShardStatus {
@@ -153,7 +154,8 @@ mod tests {
             sv: "3".into(),
             sealed: Some(("b".into(), 20)),
             oldest_at_ms: None,
-            writers: vec![(writer, 125)],
+            is_empty: false,
+            writers: vec![WriterStatus { writer, seq: 5, accepted: 125 }],
         }
     }
 

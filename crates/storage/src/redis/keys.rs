@@ -14,7 +14,7 @@
 //! | `<prefix>:{<shard>}:waiting` | number: views in `open` | push, claim | push, worker, status | for ever |
 //! | `<prefix>:{<shard>}:entries` | number: (product, record) pairs in `open` and `batch`, which the capacity bounds | push, claim, settle | API, status | for ever |
 //! | `<prefix>:{<shard>}:sv` | number: claims and settles so far | claim, settle | catalog, status | for ever |
-//! | `<prefix>:{<shard>}:ready` | list of tickets | push | worker (BLPOP) | until claimed |
+//! | `<prefix>:{<shard>}:ready` | list of tickets | push, flush | worker (BLPOP) | until claimed |
 //! | `<prefix>:{<shard>}:claimant` | string: the worker that has the batch to itself | claim, settle | claim | `INVENTORY_BATCH_DEADLINE` |
 //!
 //! `owner` stands on both servers, `c:` keys on the cache's, all others on the queue's. Only `c:`, `t:` and `claimant`

@@ -163,6 +163,19 @@ pub async fn views_waiting(session: &Session, keys: &Keys, shard: u16) -> Result
 /// How much later than asked a blocking reply may come before its connection is given up.
 const SILENCE: Duration = Duration::from_secs(2);
 
+/// Leaves a ticket for every shard, in place of those that are there. Its text only says where it came from.
+///
+/// # Errors
+/// As any command; `Full` when Redis has no memory for it.
+pub async fn announce(session: &Session, keys: &Keys) -> Result<(), Error> {
+    let mut pipeline = ::redis::pipe();
+    for shard in keys.shards().all() {
+        let ready = &keys.queue(shard).ready;
+        pipeline.del(ready).ignore().rpush(ready, "flush").ignore();
+    }
+    session.pipeline(RedisOp::Ticket, &pipeline).await
+}
+
 /// A connection that waits for tickets, and only for them.
 pub struct Tickets {
     connection: MultiplexedConnection,
@@ -374,8 +387,19 @@ pub struct ShardStatus {
     pub sealed: Option<(String, u64)>,
     /// When the oldest record was pushed, milliseconds since 1970 UTC.
     pub oldest_at_ms: Option<u64>,
-    /// Running total of each writer, hexadecimal writer first.
-    pub writers: Vec<(String, u64)>,
+    /// Whether no record and no text waits or is sealed: all that was ever pushed is in MySQL.
+    pub is_empty: bool,
+    pub writers: Vec<WriterStatus>,
+}
+
+/// What Redis stored last of one writer.
+#[derive(Debug, Clone)]
+pub struct WriterStatus {
+    /// As text, 32 hexadecimal digits.
+    pub writer: String,
+    pub seq: u64,
+    /// Running total of its views.
+    pub accepted: u64,
 }
 
 /// Reads all shards, each as one moment.
@@ -401,9 +425,10 @@ fn shard_status(reply: &[Option<Vec<u8>>]) -> Result<ShardStatus, Error> {
     };
     let text = |field: &Option<Vec<u8>>| field.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let number = |field: &Option<Vec<u8>>| text(field).and_then(|text| text.parse::<i64>().ok()).unwrap_or(0).max(0) as u64;
-    let writer = |pair: &[Option<Vec<u8>>]| -> Option<(String, u64)> {
-        let accepted = text(pair.get(1)?)?.split(' ').nth(1)?.parse().ok()?;
-        Some((text(pair.first()?)?, accepted))
+    let writer = |pair: &[Option<Vec<u8>>]| -> Option<WriterStatus> {
+        let state = text(pair.get(1)?)?;
+        let (seq, accepted) = state.split_once(' ')?;
+        Some(WriterStatus { writer: text(pair.first()?)?, seq: seq.parse().ok()?, accepted: accepted.parse().ok()? })
     };
     Ok(ShardStatus {
         views_waiting: number(waiting),
@@ -411,6 +436,7 @@ fn shard_status(reply: &[Option<Vec<u8>>]) -> Result<ShardStatus, Error> {
         sv: text(sv).unwrap_or_default(),
         sealed: text(sealed).map(|id| (id, number(views))),
         oldest_at_ms: oldest.as_ref().and_then(|record| Record::parse(record).ok()).map(|record| record.at_ms),
+        is_empty: oldest.is_none(),
         writers: writers.chunks(2).filter_map(writer).collect(),
     })
 }
