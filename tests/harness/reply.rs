@@ -118,6 +118,12 @@ impl Program {
         self.client.request(method, format!("{}{path}", self.url))
     }
 
+    /// What its requests are made with, for those that are like no other.
+    #[must_use]
+    pub fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
     pub async fn get(&self, path: &str) -> Reply {
         Reply::to(self.request("GET", path)).await
     }

@@ -3,6 +3,7 @@
 //! It listens before any store was reached, so that whoever starts it sees it alive and learns from 503 and
 //! `/readyz` what is awaited.
 
+use crate::admin;
 use crate::config::Settings;
 use crate::cors::{self, Origins};
 use crate::edge::{Edge, LogBudget};
@@ -112,7 +113,11 @@ impl Application {
         let (time_limit, views, origins) = (settings.request_timeout, metrics.ingest.clone(), settings.cors_origins.clone());
         let shared = Shared::new(&registry, time_limit, views, tokens.clone(), origins);
         let (server, address) = listen(&settings, shared.clone())?;
-        let ops = serve_ops(ops_listener, Ops { registry, health: health.clone(), tokens }, |_| ())?;
+        let (stores, time_limit, views) = (shared.stores.clone(), shared.time_limit, shared.views.clone());
+        let admin = move |config: &mut web::ServiceConfig| {
+            admin::configure(config, web::Data::new(State::new(stores.clone(), time_limit, views.clone())));
+        };
+        let ops = serve_ops(ops_listener, Ops { registry, health: health.clone(), tokens }, admin)?;
         let addresses = [address, ops_address];
         Ok(Self { settings, server, ops, addresses, shared, metrics, health })
     }

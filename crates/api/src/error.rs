@@ -10,6 +10,8 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use domain::{ProductId, Sku};
+use storage::flush::Unfinished;
+use storage::mysql::pause::Paused;
 use telemetry::tokens::Denied;
 
 /// A private cause.
@@ -50,6 +52,9 @@ pub(crate) enum ApiError {
     /// 409: another product has the SKU.
     #[error("another product has the SKU {0}")]
     DuplicateSku(Sku),
+    /// 409: an operator holds the drain, and with it whatever adds views to MySQL.
+    #[error("the queue is {0}; nothing more was replayed")]
+    QueuePaused(Paused),
     /// 413: the body is longer than the route accepts.
     #[error("the body may have at most {limit_bytes} bytes")]
     BodyTooLarge { limit_bytes: usize },
@@ -71,6 +76,9 @@ pub(crate) enum ApiError {
     /// 503: the view queue is at its capacity; the view was not counted.
     #[error("the view queue is full; nothing was counted")]
     OverCapacity,
+    /// 503: not all that was accepted came to MySQL within the time that a flush was given.
+    #[error("{0}")]
+    NotFlushed(Box<Unfinished>),
     /// 503: a read took longer than the request's time limit.
     #[error("the answer took too long")]
     TimedOut,
@@ -95,6 +103,7 @@ impl ApiError {
             Self::MethodNotAllowed { .. } => &problem::METHOD_NOT_ALLOWED,
             Self::SlowBody => &problem::SLOW_BODY,
             Self::DuplicateSku(_) => &problem::DUPLICATE_SKU,
+            Self::QueuePaused(_) => &problem::QUEUE_PAUSED,
             Self::BodyTooLarge { .. } => &problem::BODY_TOO_LARGE,
             Self::UnsupportedMediaType(_) => &problem::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid(_) => &problem::VALIDATION_FAILED,
@@ -102,6 +111,7 @@ impl ApiError {
             Self::Starting => &problem::STARTING,
             Self::Unavailable(_) => &problem::UNAVAILABLE,
             Self::OverCapacity => &problem::OVER_CAPACITY,
+            Self::NotFlushed(_) => &problem::NOT_FLUSHED,
             Self::TimedOut => &problem::TIMED_OUT,
             Self::OutcomeUnknown(_) => &problem::OUTCOME_UNKNOWN,
         }
@@ -110,7 +120,9 @@ impl ApiError {
     /// When to try again, in seconds. The queue drains in steps of its flush interval, so a little later there.
     fn retry_after(&self) -> Option<HeaderValue> {
         match self {
-            Self::Starting | Self::Unavailable(_) | Self::TimedOut | Self::OutcomeUnknown(_) => Some(HeaderValue::from_static("1")),
+            Self::Starting | Self::Unavailable(_) | Self::TimedOut | Self::OutcomeUnknown(_) | Self::NotFlushed(_) => {
+                Some(HeaderValue::from_static("1"))
+            }
             Self::OverCapacity => Some(HeaderValue::from_static("2")),
             _ => None,
         }

@@ -5,6 +5,7 @@
 //! refusal is an [`error::ApiError`], which `edge` turns into a problem document.
 
 mod access;
+mod admin;
 mod application;
 mod config;
 mod cors;

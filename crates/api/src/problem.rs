@@ -74,6 +74,9 @@ problem_types! {
     DUPLICATE_SKU = "duplicate-sku", 409, "Another product has this SKU",
         "A SKU belongs to one product; upper and lower case differ.",
         "Choose another SKU, or change the product that has it.";
+    QUEUE_PAUSED = "queue-paused", 409, "The queue is paused",
+        "An operator holds the queue of views, so that nothing may add views to MySQL. The detail says who, since when and why.",
+        "Resume the queue with inventoryctl queue resume, or wait until its operator does, and send the request again.";
     BODY_TOO_LARGE = "body-too-large", 413, "The body is too large",
         "The body is longer than the route accepts: 64 KiB for views, 1 MiB elsewhere.",
         "Split the request into several.";
@@ -101,6 +104,9 @@ problem_types! {
     OVER_CAPACITY = "over-capacity", 503, "The view queue is full",
         "As many views wait for MySQL as the queue may hold. This one was not counted.",
         "Send it again after the time in Retry-After; the queue drains as soon as MySQL keeps up.";
+    NOT_FLUSHED = "not-flushed", 503, "Not all views are in MySQL yet",
+        "Views that were accepted before the flush were still waiting when its time was over. They are not lost.",
+        "The detail names what stands in the way. Mend that, or give the flush more time with ?wait=.";
     TIMED_OUT = "timed-out", 503, "The answer took too long",
         "A read was not finished within the server's time limit.",
         "Send the request again after the time in Retry-After.";

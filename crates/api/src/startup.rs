@@ -53,7 +53,7 @@ pub(crate) async fn bring_up(
     let catalog = Catalog::new(mysql.clone(), redis.clone(), catalog_metrics);
     metrics.queue.capacity.set_count(settings.queue_capacity);
     let (intake, started) = Intake::new(redis.clone(), of_ingest(&settings), metrics.ingest);
-    let reached = stores.set(Stores { catalog, intake }).is_ok();
+    let reached = stores.set(Stores { catalog, intake, mysql: mysql.clone(), redis: redis.clone() }).is_ok();
     debug_assert!(reached, "the stores are brought up once");
     let note_depth = |depth: &Depth| stores.get().into_iter().for_each(|stores| stores.intake.note_depth(depth));
     let watched = Watched { mysql, redis, health, stores: metrics.stores, queue: metrics.queue };

@@ -8,12 +8,16 @@ use catalog::Catalog;
 use std::cell::OnceCell;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use storage::{MySql, Redis};
 use telemetry::metrics::IngestMetrics;
 
 /// What exists once the stores were reached.
 pub(crate) struct Stores {
     pub(crate) catalog: Catalog,
     pub(crate) intake: Intake,
+    /// For the admin routes, which use no other part of it.
+    pub(crate) mysql: MySql,
+    pub(crate) redis: Redis,
 }
 
 /// The stores as one HTTP thread uses them: its requests share round trips with each other and wake no other thread.
@@ -39,11 +43,17 @@ impl State {
 
     /// # Errors
     /// [`ApiError::Starting`]
+    pub(crate) fn stores(&self) -> Result<&Stores, ApiError> {
+        self.stores.get().ok_or(ApiError::Starting)
+    }
+
+    /// # Errors
+    /// [`ApiError::Starting`]
     pub(crate) fn ready(&self) -> Result<&Ready, ApiError> {
         if let Some(ready) = self.ready.get() {
             return Ok(ready);
         }
-        let stores = self.stores.get().ok_or(ApiError::Starting)?;
+        let stores = self.stores()?;
         Ok(self.ready.get_or_init(|| {
             let catalog = stores.catalog.here();
             Ready { ingest: stores.intake.here(&catalog), catalog }

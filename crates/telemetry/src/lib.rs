@@ -11,7 +11,7 @@ mod labels;
 pub mod log;
 pub mod metrics;
 pub mod ops;
-mod problem;
+pub mod problem;
 pub mod scope;
 pub mod stop;
 pub mod tokens;

@@ -45,16 +45,16 @@ fn new_id() -> HeaderValue {
 }
 
 /// A problem of the type `/problems/<slug>`.
-pub(crate) struct Problem {
-    pub(crate) slug: &'static str,
-    pub(crate) title: &'static str,
-    pub(crate) status: StatusCode,
-    pub(crate) detail: String,
+pub struct Problem {
+    pub slug: &'static str,
+    pub title: &'static str,
+    pub status: StatusCode,
+    pub detail: String,
 }
 
 impl Problem {
     /// `members` is an object; those that every problem has are added to it.
-    pub(crate) fn answer(self, request: &HttpRequest, mut members: Value) -> HttpResponse {
+    pub fn answer(self, request: &HttpRequest, mut members: Value) -> HttpResponse {
         let extensions = request.extensions();
         let id = extensions.get::<RequestId>().and_then(|id| id.0.to_str().ok());
         members["type"] = json!(format!("/problems/{}", self.slug));

@@ -43,6 +43,19 @@ pub(crate) async fn beacon(request: &HttpRequest, payload: Payload, time_limit: 
     Json::parse(&body).map(Some)
 }
 
+/// A body that may be left out: JSON as [`json`] reads it, or `None` if it is empty.
+///
+/// # Errors
+/// 400, 408, 413 or 415.
+pub(crate) async fn optional_json(request: &HttpRequest, payload: Payload, time_limit: Duration) -> Result<Option<Json>, ApiError> {
+    let body = read(request, payload, BODY_LIMIT, time_limit).await?;
+    if body.is_empty() {
+        return Ok(None);
+    }
+    check_media_type(request, &[JSON])?;
+    Json::parse(&body).map(Some)
+}
+
 async fn read(request: &HttpRequest, payload: Payload, limit: usize, time_limit: Duration) -> Result<Bytes, ApiError> {
     let announced = header(request, &CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {

@@ -1,0 +1,165 @@
+//! The admin routes of the API's ops listener: what they answer, what they refuse, what they change.
+
+use domain::view::Writer;
+use harness::{Program, Reply, SOON, Shop, eventually, record};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+async fn post(api: &Program, path: &str, body: &str) -> Reply {
+    let mut request = api.client().post(format!("{}/v1/admin{path}", api.ops));
+    if !body.is_empty() {
+        request = request.header("content-type", "application/json").body(body.to_owned());
+    }
+    Reply::to(request).await
+}
+
+async fn get(api: &Program, path: &str) -> Reply {
+    api.get_ops(&format!("/v1/admin{path}")).await
+}
+
+fn ok(reply: &Reply) -> Value {
+    assert_eq!(
+        (reply.status, reply.header("content-type"), reply.header("cache-control")),
+        (200, "application/json", "no-store"),
+        "{reply:?}"
+    );
+    reply.json()
+}
+
+#[tokio::test]
+async fn the_queue_is_shown_paused_flushed_and_resumed_over_http() {
+    let shop = Shop::start().await;
+    shop.products(4).await;
+    let api = shop.api().await;
+    for _ in 0..3 {
+        shop.view(&api, 2).await;
+    }
+    let queue = ok(&get(&api, "/queue").await);
+    assert!(queue["oldest_age_seconds"].as_f64().unwrap() > 0.0, "{queue}");
+    let mut exact = queue.clone();
+    exact.as_object_mut().unwrap().remove("oldest_age_seconds");
+    let expected =
+        json!({"accepted": 3, "persisted": 0, "pending": 3, "dead": 0, "lost": 0, "twice": 0, "depth": 3, "in_flight": 0, "paused": null});
+    assert_eq!(exact, expected);
+
+    let paused = ok(&post(&api, "/queue/pause", r#"{"reason":"a new disk"}"#).await);
+    assert_eq!((&paused["changed"], &paused["paused"]["reason"]), (&json!(true), &json!("a new disk")));
+    assert_eq!(paused["paused"]["by"], "127.0.0.1 through the admin API");
+    assert_eq!(ok(&get(&api, "/queue").await)["paused"], paused["paused"]);
+    let again = ok(&post(&api, "/queue/pause", "").await);
+    assert_eq!(again, json!({"paused": paused["paused"], "changed": false}));
+
+    let _worker = shop.worker().await;
+    let refused = post(&api, "/queue/flush?wait=200ms", "").await;
+    let problem = refused.problem(503, "not-flushed");
+    assert_eq!(refused.header("retry-after"), "1");
+    for told in ["paused since", "a new disk", "3 views wait"] {
+        assert!(problem["detail"].as_str().unwrap().contains(told), "{problem}");
+    }
+    assert_eq!(shop.all_views().await, 0);
+    post(&api, "/dead-letters/replay", r#"{"all":true}"#).await;
+    assert_eq!(ok(&post(&api, "/queue/resume", "{}").await), json!({"paused": null, "changed": true}));
+    assert_eq!(ok(&post(&api, "/queue/resume", "").await), json!({"paused": null, "changed": false}));
+    let flushed = ok(&post(&api, "/queue/flush?wait=30s", "").await);
+    assert!(flushed["flushed"] == true && flushed["took_seconds"].as_f64().unwrap() < 30.0, "{flushed}");
+    assert_eq!(shop.views(2).await, 3);
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_replayed_and_dropped_over_http() {
+    let shop = Shop::start().await;
+    shop.products(8).await;
+    let (api, books, writer) = (shop.api().await, shop.books().await, Writer::new(Uuid::new_v4()));
+    books.push(&record(writer, 1, 3_600_000, &[(40, 5), (80, 7)])).await;
+    let _worker = shop.worker().await;
+    assert_eq!(books.at_rest().await.dead, 12);
+    shop.run("INSERT INTO products (id, sku) VALUES (40, 'P40')").await;
+    assert_eq!(shop.shown(&api, 40).await, 0);
+
+    let mut list = ok(&get(&api, "/dead-letters").await);
+    for group in list["data"].as_array_mut().unwrap() {
+        for time in ["oldest", "newest"] {
+            assert!(group.as_object_mut().unwrap().remove(time).unwrap().as_str().unwrap().ends_with('Z'));
+        }
+    }
+    let group = |id: u64, exists: bool, views: u64| json!({"state": "dead", "reason": "unknown_product", "product_id": id, "product_exists": exists, "letters": 1, "views": views});
+    assert_eq!(list, json!({"data": [group(80, false, 7), group(40, true, 5)], "more": false}));
+    let one = ok(&get(&api, "/dead-letters?limit=1&reason=unknown_product").await);
+    assert_eq!((one["data"].as_array().unwrap().len(), &one["more"]), (1, &json!(true)));
+    assert_eq!(ok(&get(&api, "/dead-letters?product_id=9&all=true").await), json!({"data": [], "more": false}));
+
+    ok(&post(&api, "/queue/pause", "").await);
+    post(&api, "/dead-letters/replay", r#"{"all":true}"#).await.problem(409, "queue-paused");
+    ok(&post(&api, "/queue/resume", "").await);
+    assert_eq!(shop.views(40).await, 0);
+    let report = |done: u64, views: u64, already: u64, refused: u64, missing: Value, dry_run: bool, told: Value| json!({"done": done, "views": views, "already": already, "refused": refused, "missing": missing, "dry_run": dry_run, "told": told});
+    let ids: Vec<u64> = shop.rows("SELECT id FROM dead_letters ORDER BY product_id").await;
+    let told = json!([{"id": ids[1], "detail": "there is still no product 80"}]);
+    let trial = ok(&post(&api, "/dead-letters/replay", r#"{"all":true,"dry_run":true}"#).await);
+    assert_eq!(trial, report(1, 5, 0, 1, json!([]), true, told.clone()));
+    assert_eq!(shop.shown(&api, 40).await, 0);
+    let done = ok(&post(&api, "/dead-letters/replay", r#"{"reason":"unknown_product"}"#).await);
+    assert_eq!(done, report(1, 5, 0, 1, json!([]), false, told));
+    assert_eq!((shop.views(40).await, shop.shown(&api, 40).await), (5, 5));
+    let named = json!({"ids": [ids[0], 99_999]}).to_string();
+    assert_eq!(ok(&post(&api, "/dead-letters/replay", &named).await), report(0, 0, 1, 0, json!([99_999]), false, json!([])));
+    let dropped = ok(&post(&api, "/dead-letters/drop", r#"{"product_id":80}"#).await);
+    assert_eq!(dropped, report(1, 7, 0, 0, json!([]), false, json!([])));
+    let account = books.account().await.unwrap().0;
+    assert_eq!((account.persisted, account.dead, account.drift()), (5, 7, 0));
+}
+
+#[tokio::test]
+async fn what_an_admin_route_cannot_do_is_refused_as_everywhere_and_changes_nothing() {
+    let mut shop = Shop::start().await;
+    let api = shop.api().await;
+    for path in ["", "/", "/nothing", "/queue/", "/queue/nothing"] {
+        get(&api, path).await.problem(404, "unknown-route");
+    }
+    for path in ["/queue/pause", "/queue/resume", "/queue/flush", "/dead-letters/replay", "/dead-letters/drop"] {
+        let refused = get(&api, path).await;
+        refused.problem(405, "method-not-allowed");
+        assert_eq!(refused.header("allow"), "POST", "{path}");
+        post(&api, &format!("{path}?x=1"), r#"{"all":true}"#).await.problem(400, "invalid-query");
+        post(&api, path, "{").await.problem(400, "malformed-json");
+        post(&api, path, r#"{"nonsense":1}"#).await.problem(422, "validation-failed");
+        let text = api.client().post(format!("{}/v1/admin{path}", api.ops)).header("content-type", "text/plain").body("{}");
+        Reply::to(text).await.problem(415, "unsupported-media-type");
+    }
+    for path in ["/queue", "/dead-letters"] {
+        let refused = post(&api, path, "").await;
+        refused.problem(405, "method-not-allowed");
+        assert_eq!(refused.header("allow"), "GET, HEAD", "{path}");
+        get(&api, &format!("{path}?x=1")).await.problem(400, "invalid-query");
+    }
+    for query in ["limit=0", "limit=1001", "limit=x", "all=1", "reason=bad", "product_id=-1"] {
+        get(&api, &format!("/dead-letters?{query}")).await.problem(400, "invalid-query");
+    }
+    for wait in ["61s", "soon", ""] {
+        post(&api, &format!("/queue/flush?wait={wait}"), "").await.problem(400, "invalid-query");
+    }
+    for (path, body, pointer) in [
+        ("/queue/pause", r#"{"reason":"two\nlines"}"#, "/reason"),
+        ("/dead-letters/replay", "{}", ""),
+        ("/dead-letters/drop", r#"{"ids":[0]}"#, "/ids"),
+        ("/dead-letters/drop", r#"{"all":true,"dry_run":true}"#, "/dry_run"),
+    ] {
+        let problem = post(&api, path, body).await.problem(422, "validation-failed");
+        assert_eq!(harness::pointers(&problem), [pointer], "{body}");
+    }
+    assert_eq!(shop.number("SELECT COUNT(*) FROM view_shards WHERE paused_at IS NOT NULL").await, 0);
+    let page = api.client().post(format!("{}/v1/admin/queue/pause", api.ops)).header("origin", "http://shop.example");
+    Reply::to(page).await.problem(403, "foreign-origin");
+    for path in ["/v1/admin/queue", "/v1/admin/dead-letters"] {
+        api.get(path).await.problem(404, "unknown-route");
+    }
+    shop.redis.kill();
+    let away = eventually("Redis is away", SOON, async || {
+        let reply = get(&api, "/queue").await;
+        (reply.status == 503).then_some(reply)
+    })
+    .await;
+    away.problem(503, "unavailable");
+    assert_eq!(away.header("retry-after"), "1");
+    assert_eq!(ok(&post(&api, "/queue/pause", "").await)["changed"], true, "which needs MySQL alone");
+}
