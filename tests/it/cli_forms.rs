@@ -24,7 +24,16 @@ const COMMANDS: &[&str] = &[
     "price set id:99 2.5 GBP",
     "views send P1 --count 2",
     "views show P1 --from 2011-01-04T10:00:00Z --to 2011-01-04T13:00:00Z",
+    "queue pause --reason maintenance *",
     "queue status *",
+    "queue resume",
+    "queue flush",
+    "dead-letters list *",
+    "dead-letters list --each *",
+    "dead-letters show 2 *",
+    "dead-letters replay --all --dry-run",
+    "dead-letters drop 2",
+    "dead-letters drop 2 --yes",
     "check --full",
     "replay SALES *",
     "config show *",
@@ -43,6 +52,9 @@ async fn shop() -> (Shop, Program) {
         "UPDATE products SET description = 'two\\nlines' WHERE id = 1",
         "UPDATE products SET updated_at = '2011-01-04 10:00:00'",
         "INSERT INTO view_hours (product_id, hour, views) VALUES (1, '2011-01-04 11:00:00', 7)",
+        "INSERT INTO dead_letters (shard, batch, position, product_id, hour, views, reason, detail, payload) VALUES \
+         (0, 'b', NULL, 99, '2011-01-04 11:00:00', 3, 'unknown_product', '', NULL), \
+         (1, 'c', 7, NULL, NULL, 0, 'unparsable', 'no record', 'two\nlines')",
     ] {
         shop.run(sql).await;
     }

@@ -8,7 +8,10 @@ pub(crate) enum DeadLettersVerb {
     /// Show them by reason and product, those with the most views first
     List(LettersArgs),
     /// Show one whole
-    Show { id: u64 },
+    Show {
+        /// Its id, as `dead-letters list --each` shows it
+        id: u64,
+    },
     /// Add their views to products that exist by now; a repeat counts nothing twice
     Replay {
         #[command(flatten)]
