@@ -27,7 +27,7 @@ const COMMANDS: &[&str] = &[
     "queue pause --reason maintenance *",
     "queue status *",
     "queue resume",
-    "queue flush",
+    "queue flush --wait 1s *",
     "dead-letters list *",
     "dead-letters list --each *",
     "dead-letters show 2 *",
@@ -86,11 +86,23 @@ fn redacted(text: &str, shop: &Shop, api: &Program, changes: bool) -> String {
     ];
     let text = own.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
     let text: String = text.split_inclusive(' ').map(without_times).collect();
+    let text = without_host(&text);
     if !changes {
         return text;
     }
     let text = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n").collect::<String>();
     without_fractions(&text)
+}
+
+/// The name of the machine, as it stands behind an operator's.
+fn without_host(text: &str) -> String {
+    let mut parts = text.split("inventoryctl@");
+    let mut redacted = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        redacted += "inventoryctl@host";
+        redacted += part.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    }
+    redacted
 }
 
 /// The digits of what looks like a time of our days become zeros.
