@@ -28,6 +28,7 @@ mod faults {
     mod views_under_load;
 }
 mod flush;
+mod openapi;
 mod pause;
 mod problems;
 mod product_list;

@@ -74,6 +74,9 @@ async fn a_method_that_a_path_does_not_have_is_told_which_it_has() {
         ("/v1/views", "POST"),
         ("/problems", "GET, HEAD"),
         ("/problems/starting", "GET, HEAD"),
+        ("/openapi.json", "GET, HEAD"),
+        ("/docs", "GET, HEAD"),
+        ("/docs/nothing", "GET, HEAD"),
     ] {
         for method in ["DELETE", "PATCH", "OPTIONS", "BREW"] {
             let refused = Reply::to(api.request(method, path)).await;

@@ -22,12 +22,13 @@ const ARROWS: [(&str, &str); 9] = [
 ];
 
 /// Crates of others that only some of ours may name: the stores stay behind `storage`, HTTP at the edge.
-const KEPT: [(&str, &str); 5] = [
+const KEPT: [(&str, &str); 6] = [
     ("mysql_async", "storage tests bench"),
     ("redis", "storage tests bench"),
     ("actix-web", "api telemetry bench"),
     ("actix-cors", "api"),
     ("refinery", "storage"),
+    ("utoipa", "api"),
 ];
 
 /// Names of all dependencies of each crate of the workspace, those for tests and builds too.

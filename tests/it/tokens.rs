@@ -11,7 +11,7 @@ use telemetry::tokens::Digest;
 /// Method, path, its template, body, and what the route asks for.
 type Route = (&'static str, &'static str, &'static str, &'static str, Option<Scope>);
 
-const ROUTES: [Route; 9] = [
+const ROUTES: [Route; 12] = [
     ("GET", "/v1/products/1", "/v1/products/{id}", "", Some(Scope::CatalogRead)),
     ("GET", "/v1/products?ids=1", "/v1/products", "", Some(Scope::CatalogRead)),
     ("GET", "/v1/products/1/views", "/v1/products/{id}/views", "", Some(Scope::CatalogRead)),
@@ -21,6 +21,9 @@ const ROUTES: [Route; 9] = [
     ("POST", "/v1/views", "/v1/views", r#"{"events":[{"product_id":1}]}"#, Some(Scope::ViewsWrite)),
     ("GET", "/problems", "/problems", "", None),
     ("GET", "/problems/missing-token", "/problems/{slug}", "", None),
+    ("GET", "/openapi.json", "/openapi.json", "", None),
+    ("GET", "/docs", "/docs", "", None),
+    ("GET", "/docs/rapidoc-9.3.8.min.js", "/docs/{file}", "", None),
 ];
 
 /// The secret of the token of that name.

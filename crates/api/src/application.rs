@@ -108,6 +108,7 @@ impl Application {
         let ops_listener = TcpListener::bind(settings.api_ops_listen)
             .with_context(|| format!("cannot listen on {} (INVENTORY_API_OPS_LISTEN)", settings.api_ops_listen))?;
         let ops_address = ops_listener.local_addr()?;
+        routes::prepare();
         let (registry, health) = (Registry::new("inventory-api"), Health::new(Role::Api));
         let metrics = Metrics::new(&registry);
         let (time_limit, views, origins) = (settings.request_timeout, metrics.ingest.clone(), settings.cors_origins.clone());

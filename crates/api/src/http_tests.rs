@@ -233,6 +233,16 @@ async fn every_problem_has_a_page_and_no_answer_is_stored() {
 }
 
 #[tokio::test]
+async fn the_documentation_needs_no_store() {
+    for path in ["/openapi.json", "/docs"] {
+        let response = send(request("GET", path)).await;
+        assert_eq!(response.status(), 200, "{path}");
+        assert!(response.headers().contains_key(header::ETAG) && response.headers().contains_key("x-request-id"), "{path}");
+        assert_eq!(refused(request("GET", &format!("{path}?x=1"))).await, is(400, "invalid-query"), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn requests_are_counted_by_template_and_never_by_path() {
     let server = server();
     for (method, path) in

@@ -8,6 +8,7 @@ use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 use serde::Serialize;
 use std::borrow::Cow;
+use utoipa::ToSchema;
 
 /// One type of problem (RFC 9457).
 #[derive(Debug, PartialEq, Eq)]
@@ -147,15 +148,25 @@ pub(crate) struct Problem {
     pub(crate) source: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// Why a request was refused (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Body<'a> {
+    /// A page that gives cause and remedy.
+    #[schema(format = "uri-reference")]
     r#type: String,
     title: &'static str,
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
+    /// What is wrong with this request.
     detail: &'a str,
+    /// The path of the request.
     instance: &'a str,
+    /// As in the header `X-Request-Id`; the server's log has it too.
     request_id: &'a str,
+    /// Every fault of the body.
     #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
+    #[schema(value_type = Vec<Fault>, required = false)]
     errors: &'a [Fault],
 }
 

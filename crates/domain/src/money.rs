@@ -51,6 +51,13 @@ impl Currency {
         Self::parse(code).unwrap_or_else(|_| Self::of(code, 0))
     }
 
+    /// Every currency that is in use, in the order of the codes.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let letters = || b'A'..=b'Z';
+        let codes = letters().flat_map(move |a| letters().flat_map(move |b| letters().map(move |c| [a, b, c])));
+        codes.filter_map(|code| Self::parse(std::str::from_utf8(&code).ok()?).ok())
+    }
+
     fn of(code: &str, exponent: u8) -> Self {
         let mut letters = *b"???";
         for (to, from) in letters.iter_mut().zip(code.bytes().filter(u8::is_ascii_alphanumeric)) {
@@ -62,6 +69,12 @@ impl Currency {
     #[must_use]
     pub fn code(&self) -> &str {
         std::str::from_utf8(&self.code).unwrap_or("???")
+    }
+
+    /// Most digits after the point, 0 to 4.
+    #[must_use]
+    pub fn digits(&self) -> u8 {
+        self.exponent
     }
 }
 

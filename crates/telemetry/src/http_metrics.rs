@@ -16,7 +16,7 @@ pub(crate) const ANY: &str = "any";
 pub(crate) const OTHER: &str = "other";
 
 /// Answers that any route may give: access control, extractors, limits and faults come before and around handlers.
-const COMMON: &[u16] = &[400, 401, 403, 408, 413, 500, 503];
+pub const COMMON_STATUSES: &[u16] = &[400, 401, 403, 408, 413, 500, 503];
 const UNMATCHED_STATUSES: &[u16] = &[404, 405, 414, 431];
 
 /// One route of the table.
@@ -68,7 +68,7 @@ impl HttpMetrics {
 /// Those of the table first, since they are found first and answered most.
 fn statuses_of(spec: &RouteSpec) -> Vec<u16> {
     let mut statuses = Vec::new();
-    for status in spec.statuses.iter().chain(COMMON) {
+    for status in spec.statuses.iter().chain(COMMON_STATUSES) {
         if !statuses.contains(status) {
             statuses.push(*status);
         }

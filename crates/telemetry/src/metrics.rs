@@ -4,7 +4,7 @@
 //! made once per process from its [`Registry`]; making it twice on one registry panics. Recording costs a few
 //! atomic additions and never fails. No label ever carries an id or a path as it was sent.
 
-pub use crate::http_metrics::{HttpMetrics, RouteMetrics, RouteSpec};
+pub use crate::http_metrics::{COMMON_STATUSES, HttpMetrics, RouteMetrics, RouteSpec};
 pub use crate::instruments::{ByLabel, ByPair, Counter, Gauge, Histogram, Registry, SecondsGauge};
 pub use crate::labels::{
     BatchResult, CacheResult, DrainStage, ErrorKind, Label, MysqlOp, PoolState, PriceResult, PriceStage, RedisOp, RedisRole, ViewOutcome,

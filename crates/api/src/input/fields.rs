@@ -10,9 +10,10 @@ use domain::{Currency, Money, ProductId, money::MoneyError};
 use serde::Serialize;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use utoipa::ToSchema;
 
 /// One fault, at a JSON pointer (RFC 6901); the empty pointer is the whole body.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Fault {
     pub(crate) pointer: String,
     pub(crate) detail: String,

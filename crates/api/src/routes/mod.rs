@@ -3,10 +3,15 @@
 //! A template answers every method that the table does not give it with 405 and `Allow`. GET routes answer
 //! HEAD too, counted as GET.
 
+mod docs;
+mod openapi;
+#[cfg(test)]
+mod openapi_tests;
 mod pages;
 mod prices;
 mod problems;
 mod products;
+mod schemas;
 mod view_counts;
 mod views;
 
@@ -55,6 +60,9 @@ static ENDPOINTS: &[Endpoint] = &[
     endpoint("POST", "/v1/products",            Needs(CatalogWrite), &[201, 409, 415, 422], |door| door.to(products::create)),
     endpoint("GET",  "/problems",               Public,              &[200],                |door| door.to(problems::index)),
     endpoint("GET",  "/problems/{slug}",        Public,              &[200, 404],           |door| door.to(problems::one)),
+    endpoint("GET",  "/openapi.json",           Public,              &[200, 304],           |door| door.to(openapi::read)),
+    endpoint("GET",  "/docs",                   Public,              &[200, 304],           |door| door.to(docs::page)),
+    endpoint("GET",  "/docs/{file}",            Public,              &[200, 304, 404],      |door| door.to(docs::file)),
 ];
 
 /// The table as the metrics want it.
@@ -76,6 +84,11 @@ impl TemplateMetrics {
         let counted = if method == Method::HEAD { &Method::GET } else { method };
         self.0.iter().find(|(method, _)| method == counted).map(|(_, metrics)| &**metrics)
     }
+}
+
+/// Makes what does not change, before a request asks for it.
+pub(crate) fn prepare() {
+    openapi::prepare();
 }
 
 /// Puts the table into a router.

@@ -1,5 +1,6 @@
 //! Prices: written through to MySQL and the cache before the answer.
 
+use super::schemas::{Id, NewPrice};
 use super::{NO_CACHE, path_id};
 use crate::access;
 use crate::error::ApiError;
@@ -13,23 +14,44 @@ use actix_web::{HttpRequest, HttpResponse};
 use catalog::PriceSet;
 use domain::{Money, ProductId};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// What the column `price_history.reason` holds.
-const MAX_REASON_CHARS: usize = 255;
+pub(super) const MAX_REASON_CHARS: usize = 255;
 
-#[derive(Serialize)]
-struct PriceBody {
+/// A price that was committed.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PriceSet)]
+pub(crate) struct PriceBody {
+    #[schema(value_type = u64)]
     product_id: ProductId,
     #[serde(flatten)]
+    #[schema(value_type = super::schemas::Price)]
     price: Money,
+    /// Of the product; rises with every change of catalogue data or price.
     version: u64,
+    #[schema(format = DateTime)]
     committed_at: String,
 }
 
-/// PUT `/v1/products/{id}/price`
+/// Set a price
 ///
-/// 200 means committed, and shown by every later read. The price that is already there is answered with the
-/// version that it has.
+/// 200 means committed, and shown by every later read through any instance. The price that is already there is answered
+/// with the version that it has, and leaves no row in the history.
+#[utoipa::path(
+    put, path = "/v1/products/{id}/price", operation_id = "setPrice", tag = "prices", params(Id),
+    request_body(content = NewPrice, example = json!({"amount": "2.25", "currency": "GBP", "reason": "january sale"})),
+    responses(
+        (status = 200, description = "The price as it was committed.", body = PriceBody,
+            headers(("ETag" = String, description = "Strong; the version.")),
+            example = json!({
+                "product_id": 1, "amount": "2.25", "currency": "GBP", "version": 2, "committed_at": "2011-01-04T10:05:00.000000Z"
+            })),
+        (status = 404, description = "`unknown-product`"),
+        (status = 415, description = "`unsupported-media-type`"),
+        (status = 422, description = "`validation-failed`"),
+    ),
+)]
 pub(crate) async fn set(request: HttpRequest, payload: Payload, state: Data<State>) -> Result<HttpResponse, ApiError> {
     let id = path_id(&request)?;
     query::none(&request)?;

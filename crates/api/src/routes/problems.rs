@@ -8,7 +8,11 @@ use std::fmt::Write;
 
 const HTML: &str = "text/html; charset=utf-8";
 
-/// GET `/problems`
+/// All types of problem
+#[utoipa::path(
+    get, path = "/problems", operation_id = "getProblems", tag = "documentation",
+    responses((status = 200, description = "A page with links to all.", body = String, content_type = "text/html")),
+)]
 pub(crate) async fn index(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     query::none(&request)?;
     let items = problem::ALL.iter().fold(String::new(), |mut items, kind| {
@@ -19,7 +23,17 @@ pub(crate) async fn index(request: HttpRequest) -> Result<HttpResponse, ApiError
     Ok(page("Problems", &format!("<ul>\n{items}</ul>")))
 }
 
-/// GET `/problems/{slug}`
+/// What a type of problem means
+///
+/// The page behind the `type` of a problem: its cause and remedy.
+#[utoipa::path(
+    get, path = "/problems/{slug}", operation_id = "getProblem", tag = "documentation",
+    params(("slug" = String, Path, pattern = "^[a-z-]+$", example = "unknown-product")),
+    responses(
+        (status = 200, description = "The page.", body = String, content_type = "text/html"),
+        (status = 404, description = "`unknown-route`"),
+    ),
+)]
 pub(crate) async fn one(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     query::none(&request)?;
     let slug = request.match_info().get("slug").unwrap_or_default();

@@ -3,6 +3,7 @@
 //! A record leaves as the bytes that the cache holds; only views and availability, which change without the
 //! row, are added behind them. On a hit nothing is parsed and nothing is serialised.
 
+use super::schemas::{self, Id, Known, Named};
 use super::{NO_CACHE, pages, path_id};
 use crate::access;
 use crate::error::ApiError;
@@ -20,12 +21,30 @@ use std::hash::Hash;
 use std::io::Write;
 
 /// Most products of one call.
-const MANY_LIMIT: usize = 100;
+pub(super) const MANY_LIMIT: usize = 100;
 
 /// Room for `,"availability":{"available":…},"views":…}` with two numbers of 20 digits.
 const TAIL_ROOM: usize = 96;
 
-/// GET `/v1/products/{id}`
+/// One product
+///
+/// Answered from the cache where it can be, and never older than a write that was acknowledged before.
+#[utoipa::path(
+    get, path = "/v1/products/{id}", operation_id = "getProduct", tag = "products",
+    params(Id, Known),
+    responses(
+        (status = 200, description = "The product.", body = schemas::Product, headers(
+            ("ETag" = String, description = "Weak; changes with all that the body shows."),
+            ("Cache-Status" = String, description = "`inventory; hit`, `inventory; fwd=uri-miss` or `inventory; fwd=bypass` (RFC 9211)."),
+        ), example = json!({
+            "id": 1, "sku": "85123A", "name": "WHITE HANGING HEART T-LIGHT HOLDER", "description": null, "active": true,
+            "price": {"amount": "2.55", "currency": "GBP"}, "version": 1, "updated_at": "2011-01-04T10:00:00.000000Z",
+            "availability": {"available": 118}, "views": 12
+        })),
+        (status = 304, description = "The client has what would be answered.", headers(("ETag" = String, description = "The tag that matched."))),
+        (status = 404, description = "`unknown-product`"),
+    ),
+)]
 pub(crate) async fn read(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
     let id = path_id(&request)?;
     query::none(&request)?;
@@ -56,9 +75,23 @@ fn views(shown: &Shown) -> Option<u64> {
     shown.views.map(Views::total)
 }
 
-/// GET `/v1/products?ids=…`, `?skus=…`, or a page of all of them
+/// Several products
 ///
-/// Values are split at commas, so a SKU that has one is asked for by its id.
+/// Give either `ids` or `skus`. What is not there is listed as missing. Values are split at commas, so a SKU that has
+/// one is asked for by its id. There is no snapshot across products: each is as it was at a moment of its own.
+#[utoipa::path(
+    get, path = "/v1/products", operation_id = "getProducts", tag = "products", params(Named),
+    responses((status = 200, description = "Those that exist, in the order of the request, each once.", body = schemas::Products, headers(
+        ("Cache-Status" = String, description = "`inventory; hit` only if all were."),
+    ), example = json!({
+        "data": [{
+            "id": 1, "sku": "85123A", "name": "WHITE HANGING HEART T-LIGHT HOLDER", "description": null, "active": true,
+            "price": {"amount": "2.25", "currency": "GBP"}, "version": 2, "updated_at": "2011-01-04T10:05:00.000000Z",
+            "availability": {"available": 118}, "views": 20
+        }],
+        "missing": [99]
+    }))),
+)]
 pub(crate) async fn read_many(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
     let parameters = query::parameters(&request, ["ids", "skus", "limit", "cursor", "updated_since"])?;
     let [ids, skus, limit, cursor, since] = parameters;
@@ -146,7 +179,32 @@ fn worst(shown: &[Shown]) -> Source {
     shown.iter().map(|shown| shown.source).max_by_key(rank).unwrap_or(Source::Bypass)
 }
 
-/// POST `/v1/products`
+/// Make a product
+///
+/// MySQL gives the id. The first price may come with it or be set later.
+#[utoipa::path(
+    post, path = "/v1/products", operation_id = "createProduct", tag = "products",
+    request_body(content = schemas::NewProduct, example = json!({
+        "sku": "22423", "name": "REGENCY CAKESTAND 3 TIER", "description": "Three tiers.", "price": {"amount": "12.75", "currency": "GBP"}
+    })),
+    responses(
+        (status = 201, description = "The product as a read shows it.", body = schemas::Product, links(
+            ("read" = (operation_id = "getProduct", parameters(("id" = "$response.body#/id")))),
+            ("price" = (operation_id = "setPrice", parameters(("id" = "$response.body#/id")))),
+            ("view" = (operation_id = "recordView", parameters(("id" = "$response.body#/id")))),
+            ("views" = (operation_id = "getViews", parameters(("id" = "$response.body#/id"))))
+        ), headers(
+            ("Location" = String, description = "Where it is read."), ("ETag" = String, description = "As a read answers it."),
+        ), example = json!({
+            "id": 2, "sku": "22423", "name": "REGENCY CAKESTAND 3 TIER", "description": "Three tiers.", "active": true,
+            "price": {"amount": "12.75", "currency": "GBP"}, "version": 1, "updated_at": "2011-01-04T10:00:00.000000Z",
+            "availability": {"available": 0}, "views": 0
+        })),
+        (status = 409, description = "`duplicate-sku`"),
+        (status = 415, description = "`unsupported-media-type`"),
+        (status = 422, description = "`validation-failed`"),
+    ),
+)]
 pub(crate) async fn create(request: HttpRequest, payload: Payload, state: Data<State>) -> Result<HttpResponse, ApiError> {
     query::none(&request)?;
     conditions::refuse_unsupported(&request)?;

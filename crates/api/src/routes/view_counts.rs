@@ -4,6 +4,7 @@
 //! midnight of the given offset, which must be whole hours because buckets are.
 
 use super::path_id;
+use super::schemas::{Id, Span};
 use crate::error::ApiError;
 use crate::input::fields::Fault;
 use crate::input::query;
@@ -13,6 +14,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use chrono::{DateTime, Datelike, FixedOffset, TimeDelta, Utc};
 use domain::product::time_text;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Most buckets of one answer: 31 days of hours, two years of days.
 const MOST_BUCKETS: i64 = 744;
@@ -28,24 +30,58 @@ struct Window {
     step: i64,
 }
 
-#[derive(Serialize)]
-struct Answer {
+/// How often a product was viewed.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ViewCounts)]
+pub(crate) struct Answer {
     product_id: u64,
+    /// The start of the first bucket.
+    #[schema(format = DateTime)]
     from: String,
+    /// The end of the last one.
+    #[schema(format = DateTime)]
     to: String,
+    /// Every bucket in the order of time, with what is in MySQL.
     data: Vec<Bucket>,
+    /// Of all time; null while a store is away.
+    #[schema(required)]
     total: Option<u64>,
+    /// What MySQL has of it.
+    #[schema(required)]
     persisted: Option<u64>,
+    /// What is on its way.
+    #[schema(required)]
     pending: Option<u64>,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize)]
+/// An hour or a day.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 struct Bucket {
+    #[schema(format = DateTime)]
     start: String,
     views: u64,
 }
 
-/// GET `/v1/products/{id}/views`
+/// Views of a product by the hour or the day
+///
+/// The window is widened to the edges of its buckets, of which there may be 744. Without `from` it is the last 24 hours or
+/// 30 days before `to`, and without `to` it ends now.
+#[utoipa::path(
+    get, path = "/v1/products/{id}/views", operation_id = "getViews", tag = "views", params(Id, Span),
+    responses(
+        (status = 200, description = "Buckets and totals.", body = Answer, example = json!({
+            "product_id": 1, "from": "2011-01-04T00:00:00.000000Z", "to": "2011-01-07T00:00:00.000000Z",
+            "data": [
+                {"start": "2011-01-04T00:00:00.000000Z", "views": 7},
+                {"start": "2011-01-05T00:00:00.000000Z", "views": 0},
+                {"start": "2011-01-06T00:00:00.000000Z", "views": 5}
+            ],
+            "total": 12, "persisted": 12, "pending": 0
+        })),
+        (status = 404, description = "`unknown-product`"),
+        (status = 422, description = "`validation-failed`: an offset with minutes cannot begin a day"),
+    ),
+)]
 pub(crate) async fn read(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
     let id = path_id(&request)?;
     let window = Window::parse(query::parameters(&request, ["from", "to", "interval", "tz"])?, Utc::now())?;

@@ -5,6 +5,7 @@
 //! `accepted` counts events, not views: an event is one line of the request, whatever its `count`.
 
 use super::path_id;
+use super::schemas::{Id, NewViews, OneAccepted, Viewed};
 use crate::error::ApiError;
 use crate::ingest::Ingest;
 use crate::input::fields::{self, Faults, Reader};
@@ -18,12 +19,13 @@ use domain::ProductId;
 use futures_util::future::join_all;
 use serde::Serialize;
 use telemetry::metrics::ViewOutcome;
+use utoipa::ToSchema;
 
 /// Most events of one call.
-const MAX_EVENTS: usize = 500;
+pub(super) const MAX_EVENTS: usize = 500;
 
 /// Most views of one event.
-const MAX_COUNT: u64 = 1_000;
+pub(super) const MAX_COUNT: u64 = 1_000;
 
 const NO_EVENT_IDS: &str = "is not supported yet; without it a repeated request is counted again";
 
@@ -34,21 +36,44 @@ struct Event {
     views: u64,
 }
 
-#[derive(Serialize)]
+/// An event that was not counted.
+#[derive(Serialize, ToSchema)]
 struct Rejected {
+    /// Its place among the events of the request, from 0.
     index: usize,
+    /// 404: the product is absent. 503: the event may be sent again.
     status: u16,
+    #[schema(format = "uri-reference")]
     r#type: String,
     detail: String,
 }
 
-#[derive(Serialize)]
-struct Accepted {
+/// What became of the events.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ViewsAccepted)]
+pub(crate) struct Accepted {
+    /// Events, not views: an event is one line of the request, whatever its count.
     accepted: usize,
     rejected: Vec<Rejected>,
 }
 
-/// POST `/v1/products/{id}/views`
+/// Count a view
+///
+/// 202 means that Redis has it, as durable as its `appendfsync`, and that MySQL will have it exactly once. Works from
+/// `navigator.sendBeacon`: no body is one view, and JSON may come as `text/plain`.
+#[utoipa::path(
+    post, path = "/v1/products/{id}/views", operation_id = "recordView", tag = "views", params(Id),
+    request_body(content(
+        (Viewed = "application/json", example = json!({"count": 3})),
+        (Viewed = "text/plain", example = json!({"count": 3})),
+    )),
+    responses(
+        (status = 202, description = "Accepted.", body = OneAccepted, example = json!({"accepted": 1})),
+        (status = 404, description = "`unknown-product`, only where the API knows that it is absent"),
+        (status = 415, description = "`unsupported-media-type`"),
+        (status = 422, description = "`validation-failed`"),
+    ),
+)]
 pub(crate) async fn one(request: HttpRequest, payload: Payload, state: Data<State>) -> Result<HttpResponse, ApiError> {
     let id = path_id(&request)?;
     check_head(&request)?;
@@ -61,10 +86,25 @@ pub(crate) async fn one(request: HttpRequest, payload: Payload, state: Data<Stat
     Ok(HttpResponse::Accepted().content_type(super::JSON).body("{\"accepted\":1}"))
 }
 
-/// POST `/v1/views`
+/// Count views of several products
 ///
 /// A fault in any event refuses them all. After that each stands for itself: 202 says which were not
 /// counted, 503 that none was and that at least one may be sent again.
+#[utoipa::path(
+    post, path = "/v1/views", operation_id = "recordViews", tag = "views",
+    request_body(content(
+        (NewViews = "application/json", example = json!({"events": [{"product_id": 1}, {"product_id": 99, "count": 5}]})),
+        (NewViews = "text/plain", example = json!({"events": [{"product_id": 1}, {"product_id": 99, "count": 5}]})),
+    )),
+    responses(
+        (status = 202, description = "Each accepted, or rejected with the reason.", body = Accepted, example = json!({
+            "accepted": 1,
+            "rejected": [{"index": 1, "status": 404, "type": "/problems/unknown-product", "detail": "there is no product 99"}]
+        })),
+        (status = 415, description = "`unsupported-media-type`"),
+        (status = 422, description = "`validation-failed`"),
+    ),
+)]
 pub(crate) async fn many(request: HttpRequest, payload: Payload, state: Data<State>) -> Result<HttpResponse, ApiError> {
     check_head(&request)?;
     let body = body::beacon(&request, payload, state.time_limit).await?;

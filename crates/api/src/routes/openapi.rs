@@ -1,0 +1,207 @@
+//! `/openapi.json`: what the API is, as OpenAPI 3.1.
+//!
+//! Each handler has its operation above it; here is added what many have in common: refusals, the request's id, scopes,
+//! and the digits of every currency. The document is made once; tests hold it against the table of routes.
+
+use super::docs::Stored;
+use super::schemas::Known;
+use super::{ENDPOINTS, docs, prices, problems, products, schemas, view_counts, views};
+use crate::error::ApiError;
+use crate::input::query;
+use crate::problem;
+use actix_web::{HttpRequest, HttpResponse};
+use domain::Currency;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use telemetry::metrics::{COMMON_STATUSES, RouteSpec};
+use utoipa::OpenApi;
+
+const DESCRIPTION: &str = "Products are read through a cache, prices are written through to MySQL before the answer, views are \
+    written behind.\n\n\
+    - Unknown query parameters and unknown fields are refused, and every fault of a body is listed.\n\
+    - Money is a decimal string with at most the digits of its currency, never a JSON number.\n\
+    - Whole numbers are written without a point and without an exponent.\n\
+    - Every refusal is `application/problem+json`; its `type` is a page that gives cause and remedy.\n\
+    - `X-Request-Id` is taken from the request if it has 1 to 128 visible ASCII characters, made otherwise, and answered.\n\
+    - GET routes answer HEAD too. Any other method that a path does not have is answered 405 with `Allow`.\n\
+    - `Idempotency-Key`, and `If-Match` on writes, are refused with 400 until they are kept.";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Inventory API", description = DESCRIPTION, license(name = "MIT", identifier = "MIT")),
+    paths(
+        products::read, products::read_many, products::create, prices::set, views::one, views::many, view_counts::read,
+        problems::index, problems::one, read, docs::page, docs::file,
+    ),
+    components(schemas(problem::Body<'_>, schemas::ListedId, schemas::ListedSku)),
+    tags(
+        (name = "products", description = "Read through the cache, written through to MySQL."),
+        (name = "prices", description = "Right the moment they are acknowledged."),
+        (name = "views", description = "Acknowledged by Redis, counted in MySQL exactly once."),
+        (name = "documentation", description = "For people and their tools; no token is needed."),
+    ),
+)]
+struct Annotated;
+
+static STORED: LazyLock<Stored> = LazyLock::new(|| Stored::new(super::JSON, document().to_string()));
+
+/// This document
+#[utoipa::path(
+    get, path = "/openapi.json", operation_id = "getOpenApi", tag = "documentation",
+    params(Known),
+    responses(
+        (status = 200, description = "OpenAPI 3.1.", body = Object, headers(("ETag" = String))),
+        (status = 304, description = "The client has it.", headers(("ETag" = String))),
+    ),
+)]
+pub(crate) async fn read(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    query::none(&request)?;
+    Ok(STORED.answer(&request, "no-cache"))
+}
+
+/// Makes what is served at the first request for it, so that none waits for it.
+pub(crate) fn prepare() {
+    LazyLock::force(&STORED);
+}
+
+pub(super) fn document() -> Value {
+    let mut document = serde_json::to_value(Annotated::openapi()).expect("texts and numbers always serialise");
+    for schema in ["NewMoney", "NewPrice"] {
+        document["components"]["schemas"][schema]["oneOf"] = digits_of_currencies();
+    }
+    document["components"]["headers"] = headers();
+    document["components"]["securitySchemes"] = security_schemes();
+    let statuses = COMMON_STATUSES.iter().chain(SCOPED_STATUSES);
+    document["components"]["responses"] = statuses.map(|status| (status.to_string(), refusal(*status))).collect();
+    for endpoint in ENDPOINTS {
+        let method = endpoint.spec.method.to_ascii_lowercase();
+        let operation = document["paths"].get_mut(endpoint.spec.route).and_then(|path| path.get_mut(method));
+        // A test says which is missing.
+        if let Some(operation) = operation {
+            complete(operation, &endpoint.spec);
+        }
+    }
+    document
+}
+
+/// Adds to one operation what it has in common with others.
+fn complete(operation: &mut Value, spec: &RouteSpec) {
+    let scope = scope(spec);
+    let responses = operation["responses"].as_object_mut().expect("every operation has answers");
+    for (status, response) in responses.iter_mut() {
+        response["headers"]["X-Request-Id"] = reference("headers", "X-Request-Id");
+        if status.as_str() >= "400" {
+            response["content"] = problem_content();
+        }
+        name_examples(response);
+    }
+    let scoped = if scope.is_some() { SCOPED_STATUSES } else { &[] };
+    for status in COMMON_STATUSES.iter().chain(scoped) {
+        responses.insert(status.to_string(), reference("responses", &status.to_string()));
+    }
+    if let Some(body) = operation.get_mut("requestBody") {
+        body["required"] = json!(spec.route != "/v1/products/{id}/views");
+        name_examples(body);
+    }
+    operation["security"] = match scope {
+        None => json!([]),
+        Some("views:write") => json!([{"token": ["views:write"]}, {"publishable": ["views:write"]}]),
+        Some(scope) => json!([{"token": [scope]}]),
+    };
+}
+
+/// The page at `/docs` takes the fields of a lone example for examples, and fails where one is null.
+fn name_examples(body: &mut Value) {
+    let forms = body.get_mut("content").and_then(Value::as_object_mut);
+    for form in forms.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
+        if let Some(example) = form.remove("example") {
+            form.insert("examples".to_owned(), json!({"example": {"value": example}}));
+        }
+    }
+}
+
+/// What any route with a scope may answer.
+pub(super) const SCOPED_STATUSES: &[u16] = &[401, 403];
+
+/// The scope that a token needs for a route; `None` where no token is needed.
+pub(super) fn scope(spec: &RouteSpec) -> Option<&'static str> {
+    match (spec.method, spec.route) {
+        ("GET", route) if route.starts_with("/v1/products") => Some("catalog:read"),
+        ("POST", "/v1/products") => Some("catalog:write"),
+        ("PUT", "/v1/products/{id}/price") => Some("prices:write"),
+        ("POST", "/v1/products/{id}/views" | "/v1/views") => Some("views:write"),
+        _ => None,
+    }
+}
+
+fn reference(kind: &str, name: &str) -> Value {
+    json!({"$ref": format!("#/components/{kind}/{name}")})
+}
+
+fn problem_content() -> Value {
+    json!({"application/problem+json": {"schema": reference("schemas", "Problem")}})
+}
+
+/// The answer of any route with this status: its types of problem by name.
+fn refusal(status: u16) -> Value {
+    let kinds = problem::ALL.iter().filter(|kind| kind.status == status && **kind != &problem::UNREADY);
+    let named: Vec<_> = kinds.map(|kind| format!("- `{}`: {}", kind.slug, kind.title)).collect();
+    let description = match status {
+        401 if named.is_empty() => "A token is needed.".to_owned(),
+        403 if named.is_empty() => "The token lacks the scope.".to_owned(),
+        _ => named.join("\n"),
+    };
+    let mut headers = Map::new();
+    for header in ["X-Request-Id"].into_iter().chain(own_header(status)) {
+        headers.insert(header.to_owned(), reference("headers", header));
+    }
+    json!({"description": description, "headers": headers, "content": problem_content()})
+}
+
+fn own_header(status: u16) -> Option<&'static str> {
+    match status {
+        401 => Some("WWW-Authenticate"),
+        503 => Some("Retry-After"),
+        _ => None,
+    }
+}
+
+fn headers() -> Value {
+    json!({
+        "X-Request-Id": {
+            "description": "That of the request, or a new one.", "required": true,
+            "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"}
+        },
+        "Retry-After": {"description": "Seconds to wait before the next try.", "required": true, "schema": {"type": "integer", "minimum": 1}},
+        "WWW-Authenticate": {"description": "What is asked for (RFC 6750).", "required": true, "schema": {"type": "string"}}
+    })
+}
+
+fn security_schemes() -> Value {
+    json!({
+        "token": {"type": "http", "scheme": "bearer", "description": "A token that has the scope of the operation."},
+        "publishable": {
+            "type": "apiKey", "in": "query", "name": "k",
+            "description": "A publishable token, which may do nothing but count views, for pages that cannot set a header."
+        }
+    })
+}
+
+/// How an amount is written in each currency: one alternative for each number of digits after the point.
+fn digits_of_currencies() -> Value {
+    let mut codes: BTreeMap<u8, Vec<String>> = BTreeMap::new();
+    for currency in Currency::all() {
+        codes.entry(currency.digits()).or_default().push(currency.code().to_owned());
+    }
+    let alternative = |(digits, codes): (u8, Vec<String>)| {
+        let (title, fraction) = match digits {
+            0 => ("no digits after the point".to_owned(), String::new()),
+            1 => ("at most 1 digit after the point".to_owned(), r"(\.[0-9])?".to_owned()),
+            _ => (format!("at most {digits} digits after the point"), format!(r"(\.[0-9]{{1,{digits}}})?")),
+        };
+        let amount = format!("^0*[0-9]{{1,15}}{fraction}$");
+        json!({"title": title, "properties": {"amount": {"type": "string", "pattern": amount}, "currency": {"type": "string", "enum": codes}}})
+    };
+    codes.into_iter().map(alternative).collect()
+}
