@@ -1,10 +1,13 @@
 //! The document at `/openapi.json` and the page at `/docs`: what they say is what the API does.
 
 use flate2::read::GzDecoder;
-use harness::{Reply, Shop};
+use harness::{Program, Reply, Shop};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use tokio::process::Command;
 
 /// The product of which the examples speak.
 async fn sell_the_example(shop: &Shop) {
@@ -109,6 +112,59 @@ async fn the_examples_are_what_is_answered_to_the_examples() {
             assert_eq!(without_times(answer.json()), without_times(expected), "{name} {media_type}");
         }
     }
+}
+
+fn of_the_repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// How many requests an operation gets in each phase at most; about half a minute for all.
+const MOST_REQUESTS: &str = "15";
+
+/// Schemathesis, with a seed that is printed. It leaves out the path from which it loads a document, so it gets a file.
+async fn schemathesis(shop: &Shop, api: &Program) -> Command {
+    let target = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
+    let program = target.join("schemathesis/bin/schemathesis");
+    assert!(
+        program.exists(),
+        "Schemathesis is not installed; run `cargo xtask test`, or\n  python3 -m venv {0} && {0}/bin/pip install -r tests/schemathesis/requirements.txt",
+        target.join("schemathesis").display()
+    );
+    let document = shop.dir().join("openapi.json");
+    std::fs::write(&document, api.get("/openapi.json").await.text).unwrap();
+    let seed = harness::seed().to_string();
+    let mut command = Command::new(program);
+    command.arg("--config-file").arg(of_the_repository("tests/schemathesis/schemathesis.toml")).arg("run").arg(document);
+    command.args(["--url", &api.url, "--max-examples", MOST_REQUESTS, "--seed", &seed]);
+    command.env("PYTHONPATH", of_the_repository("tests/schemathesis")).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.current_dir(shop.dir()).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// Requests that the document allows and requests that it does not, alone and in sequences: each answer must be a documented
+/// one of the documented form, what is allowed must be taken, and what is not must be refused.
+#[tokio::test]
+async fn whatever_is_asked_is_answered_as_documented() {
+    let shop = Shop::start().await;
+    sell_the_example(&shop).await;
+    let (api, _worker) = (shop.api().await, shop.worker().await);
+    let report = shop.dir().join("schemathesis.xml");
+    let mut command = schemathesis(&shop, &api).await;
+    command.arg("--report-junit-path").arg(&report);
+    // No token is asked for yet: with a tokens file, a bearer that has all scopes takes the place of this line.
+    command.args(["--exclude-checks", "ignored_auth", "--generation-with-security-parameters", "false"]);
+    let output = command.output().await.unwrap();
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "Schemathesis found faults, see above {}", String::from_utf8_lossy(&output.stderr));
+
+    let report = std::fs::read_to_string(report).unwrap();
+    let cases = report.split("<testcase name=\"").skip(1).filter(|case| !case.contains("<skipped"));
+    let tested: BTreeSet<_> = cases.filter_map(|case| case.split('"').next()).filter(|name| *name != "Stateful tests").collect();
+    // Each route of the table has its series, so the metrics name them all.
+    let metrics = api.metrics().await;
+    let series = metrics.lines().filter_map(|line| line.strip_prefix("inventory_http_request_duration_seconds_count{method=\""));
+    let served: BTreeSet<_> = series.filter_map(|rest| rest.split("\"}").next()).map(|rest| rest.replace("\",route=\"", " ")).collect();
+    assert_eq!(tested, served.iter().map(String::as_str).filter(|route| *route != "any unmatched").collect());
 }
 
 /// Values of an attribute in a page.

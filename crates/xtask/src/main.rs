@@ -6,6 +6,7 @@ mod deny;
 mod json;
 mod need;
 mod place;
+mod schemathesis;
 mod screen;
 mod test;
 mod up;

@@ -16,7 +16,7 @@ pub(crate) fn servers() -> Result<()> {
     let missing = missing.join(" and ");
     let root = is_root();
     let line = if root || cfg!(target_os = "macos") { servers::install_line() } else { format!("sudo {}", servers::install_line()) };
-    let terminal = stdin().is_terminal() && stdout().is_terminal();
+    let terminal = on_a_terminal();
     if !terminal && !root {
         return Err(format!("not installed: {missing}; type\n  {line}").into());
     }
@@ -37,7 +37,11 @@ fn agreed(missing: &str, line: &str) -> Result<bool> {
     Ok(read > 0 && matches!(answer.trim().to_lowercase().as_str(), "" | "y" | "yes"))
 }
 
-fn is_root() -> bool {
+pub(crate) fn on_a_terminal() -> bool {
+    stdin().is_terminal() && stdout().is_terminal()
+}
+
+pub(crate) fn is_root() -> bool {
     let id = Command::new("id").arg("-u").output();
     id.is_ok_and(|id| id.stdout.trim_ascii() == b"0")
 }

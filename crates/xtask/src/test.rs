@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::place::Place;
 use crate::screen::say;
-use crate::{Result, need};
+use crate::{Result, need, schemathesis};
 
 /// Title and cargo's arguments, the quick ones first.
 const PARTS: &[(&str, &str)] = &[
@@ -20,7 +20,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     say("cargo xtask test: format, lints, programs, tests against real servers");
     let place = Place::find()?;
     let mut took = Vec::new();
-    let done = part(&mut took, "servers", need::servers).and_then(|()| {
+    let done = part(&mut took, "servers", need::servers).and_then(|()| part(&mut took, "schemathesis", || schemathesis::install(&place)));
+    let done = done.and_then(|()| {
         PARTS.iter().try_for_each(|(title, line)| {
             let mut command = place.cargo();
             command.args(line.split(' '));

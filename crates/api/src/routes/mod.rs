@@ -86,7 +86,7 @@ impl TemplateMetrics {
     }
 }
 
-/// Makes what does not change, before a request asks for it.
+/// Makes what is the same for every request, before the first of them.
 pub(crate) fn prepare() {
     openapi::prepare();
 }

@@ -60,7 +60,7 @@ pub(crate) async fn read(request: HttpRequest) -> Result<HttpResponse, ApiError>
     Ok(STORED.answer(&request, "no-cache"))
 }
 
-/// Makes what is served at the first request for it, so that none waits for it.
+/// Makes the document before it is asked for.
 pub(crate) fn prepare() {
     LazyLock::force(&STORED);
 }
@@ -72,8 +72,7 @@ pub(super) fn document() -> Value {
     }
     document["components"]["headers"] = headers();
     document["components"]["securitySchemes"] = security_schemes();
-    let statuses = COMMON_STATUSES.iter().chain(SCOPED_STATUSES);
-    document["components"]["responses"] = statuses.map(|status| (status.to_string(), refusal(*status))).collect();
+    document["components"]["responses"] = common(true).map(|status| (status.to_string(), refusal(status))).collect();
     for endpoint in ENDPOINTS {
         let method = endpoint.spec.method.to_ascii_lowercase();
         let operation = document["paths"].get_mut(endpoint.spec.route).and_then(|path| path.get_mut(method));
@@ -96,8 +95,7 @@ fn complete(operation: &mut Value, spec: &RouteSpec) {
         }
         name_examples(response);
     }
-    let scoped = if scope.is_some() { SCOPED_STATUSES } else { &[] };
-    for status in COMMON_STATUSES.iter().chain(scoped) {
+    for status in common(scope.is_some()) {
         responses.insert(status.to_string(), reference("responses", &status.to_string()));
     }
     if let Some(body) = operation.get_mut("requestBody") {
@@ -121,8 +119,17 @@ fn name_examples(body: &mut Value) {
     }
 }
 
-/// What any route with a scope may answer.
+/// What any route that asks for a token may answer beyond what every route may.
 pub(super) const SCOPED_STATUSES: &[u16] = &[401, 403];
+
+/// Statuses of refusals that an operation shares with all others.
+pub(super) fn common(scoped: bool) -> impl Iterator<Item = u16> {
+    let others = COMMON_STATUSES.iter().filter(|status| !SCOPED_STATUSES.contains(status));
+    others.chain(SCOPED_STATUSES.iter().filter(move |_| scoped)).copied()
+}
+
+/// Types of problem that only the ops listener has.
+const OF_THE_OPS_LISTENER: &[&str] = &["unready"];
 
 /// The scope that a token needs for a route; `None` where no token is needed.
 pub(super) fn scope(spec: &RouteSpec) -> Option<&'static str> {
@@ -145,7 +152,7 @@ fn problem_content() -> Value {
 
 /// The answer of any route with this status: its types of problem by name.
 fn refusal(status: u16) -> Value {
-    let kinds = problem::ALL.iter().filter(|kind| kind.status == status && **kind != &problem::UNREADY);
+    let kinds = problem::ALL.iter().filter(|kind| kind.status == status && !OF_THE_OPS_LISTENER.contains(&kind.slug));
     let named: Vec<_> = kinds.map(|kind| format!("- `{}`: {}", kind.slug, kind.title)).collect();
     let description = match status {
         401 if named.is_empty() => "A token is needed.".to_owned(),

@@ -1,0 +1,56 @@
+//! Schemathesis for tests/it/openapi.rs, in a virtual environment of Python under `target`.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::Result;
+use crate::need::{self, is_root};
+use crate::place::Place;
+use crate::screen::say;
+
+/// The one version that the test was written for.
+const REQUIREMENTS: &str = "tests/schemathesis/requirements.txt";
+
+/// Debian keeps what makes virtual environments in a package of its own.
+const PACKAGE_LINE: &str = "apt-get install -y python3-venv";
+
+/// Installs what the requirements name, unless that was done before.
+pub(crate) fn install(place: &Place) -> Result<()> {
+    let (dir, requirements) = (place.target.join("schemathesis"), place.root.join(REQUIREMENTS));
+    let wanted = std::fs::read_to_string(&requirements).map_err(|error| format!("{REQUIREMENTS}: {error}"))?;
+    let stamp = dir.join("installed.txt");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    say(format!("installing {} into {}", wanted.trim(), dir.display()));
+    if !made(&dir) {
+        install_python()?;
+        if !made(&dir) {
+            return Err(format!("`python3 -m venv {}` failed, see above", dir.display()).into());
+        }
+    }
+    let mut pip = Command::new(dir.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]).arg(&requirements);
+    if !pip.status().is_ok_and(|status| status.success()) {
+        return Err(format!("installing what {REQUIREMENTS} names failed, see above").into());
+    }
+    std::fs::write(stamp, wanted)?;
+    Ok(())
+}
+
+/// Makes an empty environment; whatever was there goes.
+fn made(dir: &Path) -> bool {
+    let status = Command::new("python3").args(["-m", "venv", "--clear"]).arg(dir).status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// As root without a terminal it is installed; otherwise the error holds the line to type.
+fn install_python() -> Result<()> {
+    if !is_root() || need::on_a_terminal() {
+        return Err(format!("Python with its module venv is not installed; on Debian type\n  {PACKAGE_LINE}").into());
+    }
+    say(format!("installing Python's module venv: {PACKAGE_LINE}"));
+    let installed = |arguments: &[&str]| Command::new("apt-get").args(arguments).status().is_ok_and(|status| status.success());
+    let words: Vec<&str> = PACKAGE_LINE.split(' ').skip(1).collect();
+    if installed(&["update", "--quiet"]) && installed(&words) { Ok(()) } else { Err(format!("`{PACKAGE_LINE}` failed, see above").into()) }
+}
