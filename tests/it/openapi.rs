@@ -119,7 +119,7 @@ fn of_the_repository(path: &str) -> PathBuf {
 }
 
 /// How many requests an operation gets in each phase at most; about half a minute for all.
-const MOST_REQUESTS: &str = "15";
+const MOST_REQUESTS: &str = "25";
 
 /// Schemathesis, with a seed that is printed. It leaves out the path from which it loads a document, so it gets a file.
 async fn schemathesis(shop: &Shop, api: &Program) -> Command {

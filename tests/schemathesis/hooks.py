@@ -18,7 +18,7 @@ def text(most_bytes, **characters):
 
 
 schemathesis.openapi.format("sku", text(64, exclude_characters=",").map(str.strip).filter(bool))
-schemathesis.openapi.format("utf-8-64k", text(65536))
+schemathesis.openapi.format("utf-8-64k", text(65536, exclude_characters="\0"))
 
 
 @schemathesis.hook

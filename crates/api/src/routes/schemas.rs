@@ -97,7 +97,7 @@ pub(crate) struct NewProduct {
     #[schema(min_length = 1, max_length = 255, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     name: String,
     /// At most 65536 bytes of UTF-8 without null characters.
-    #[schema(format = "utf-8-64k", max_length = 65536, pattern = r"^[^\u0000]*$")]
+    #[schema(format = "utf-8-64k", max_length = 65536)]
     description: Option<String>,
     /// Whether it is sold; true if it is not given.
     #[schema(default = true, nullable = false)]
