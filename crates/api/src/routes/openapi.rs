@@ -5,7 +5,8 @@
 
 use super::docs::Stored;
 use super::schemas::Known;
-use super::{ENDPOINTS, docs, prices, problems, products, schemas, view_counts, views};
+use super::{ENDPOINTS, Endpoint, docs, prices, problems, products, schemas, view_counts, views};
+use crate::access::Access;
 use crate::error::ApiError;
 use crate::input::query;
 use crate::problem;
@@ -14,7 +15,7 @@ use domain::Currency;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
-use telemetry::metrics::{COMMON_STATUSES, RouteSpec};
+use telemetry::metrics::COMMON_STATUSES;
 use utoipa::OpenApi;
 
 const DESCRIPTION: &str = "Products are read through a cache, prices are written through to MySQL before the answer, views are \
@@ -78,15 +79,14 @@ pub(super) fn document() -> Value {
         let operation = document["paths"].get_mut(endpoint.spec.route).and_then(|path| path.get_mut(method));
         // A test says which is missing.
         if let Some(operation) = operation {
-            complete(operation, &endpoint.spec);
+            complete(operation, endpoint);
         }
     }
     document
 }
 
 /// Adds to one operation what it has in common with others.
-fn complete(operation: &mut Value, spec: &RouteSpec) {
-    let scope = scope(spec);
+fn complete(operation: &mut Value, endpoint: &Endpoint) {
     let responses = operation["responses"].as_object_mut().expect("every operation has answers");
     for (status, response) in responses.iter_mut() {
         response["headers"]["X-Request-Id"] = reference("headers", "X-Request-Id");
@@ -95,17 +95,17 @@ fn complete(operation: &mut Value, spec: &RouteSpec) {
         }
         name_examples(response);
     }
-    for status in common(scope.is_some()) {
+    for status in common(!matches!(endpoint.access, Access::Public)) {
         responses.insert(status.to_string(), reference("responses", &status.to_string()));
     }
     if let Some(body) = operation.get_mut("requestBody") {
-        body["required"] = json!(spec.route != "/v1/products/{id}/views");
+        body["required"] = json!(endpoint.spec.route != "/v1/products/{id}/views");
         name_examples(body);
     }
-    operation["security"] = match scope {
-        None => json!([]),
-        Some("views:write") => json!([{"token": ["views:write"]}, {"publishable": ["views:write"]}]),
-        Some(scope) => json!([{"token": [scope]}]),
+    operation["security"] = match endpoint.access {
+        Access::Public => json!([]),
+        Access::Needs(scope) => json!([{"token": [scope.as_str()]}]),
+        Access::Beacon(scope) => json!([{"token": [scope.as_str()]}, {"publishable": [scope.as_str()]}]),
     };
 }
 
@@ -120,7 +120,7 @@ fn name_examples(body: &mut Value) {
 }
 
 /// What any route that asks for a token may answer beyond what every route may.
-pub(super) const SCOPED_STATUSES: &[u16] = &[401, 403];
+const SCOPED_STATUSES: &[u16] = &[401, 403];
 
 /// Statuses of refusals that an operation shares with all others.
 pub(super) fn common(scoped: bool) -> impl Iterator<Item = u16> {
@@ -129,18 +129,7 @@ pub(super) fn common(scoped: bool) -> impl Iterator<Item = u16> {
 }
 
 /// Types of problem that only the ops listener has.
-const OF_THE_OPS_LISTENER: &[&str] = &["unready"];
-
-/// The scope that a token needs for a route; `None` where no token is needed.
-pub(super) fn scope(spec: &RouteSpec) -> Option<&'static str> {
-    match (spec.method, spec.route) {
-        ("GET", route) if route.starts_with("/v1/products") => Some("catalog:read"),
-        ("POST", "/v1/products") => Some("catalog:write"),
-        ("PUT", "/v1/products/{id}/price") => Some("prices:write"),
-        ("POST", "/v1/products/{id}/views" | "/v1/views") => Some("views:write"),
-        _ => None,
-    }
-}
+const OF_THE_OPS_LISTENER: &[&str] = &["foreign-origin", "unready"];
 
 fn reference(kind: &str, name: &str) -> Value {
     json!({"$ref": format!("#/components/{kind}/{name}")})
@@ -154,21 +143,16 @@ fn problem_content() -> Value {
 fn refusal(status: u16) -> Value {
     let kinds = problem::ALL.iter().filter(|kind| kind.status == status && !OF_THE_OPS_LISTENER.contains(&kind.slug));
     let named: Vec<_> = kinds.map(|kind| format!("- `{}`: {}", kind.slug, kind.title)).collect();
-    let description = match status {
-        401 if named.is_empty() => "A token is needed.".to_owned(),
-        403 if named.is_empty() => "The token lacks the scope.".to_owned(),
-        _ => named.join("\n"),
-    };
     let mut headers = Map::new();
     for header in ["X-Request-Id"].into_iter().chain(own_header(status)) {
         headers.insert(header.to_owned(), reference("headers", header));
     }
-    json!({"description": description, "headers": headers, "content": problem_content()})
+    json!({"description": named.join("\n"), "headers": headers, "content": problem_content()})
 }
 
 fn own_header(status: u16) -> Option<&'static str> {
     match status {
-        401 => Some("WWW-Authenticate"),
+        401 | 403 => Some("WWW-Authenticate"),
         503 => Some("Retry-After"),
         _ => None,
     }
