@@ -49,21 +49,27 @@ def whole(value):
 
 
 def one_list(query):
-    """Either ids or skus."""
-    if "ids" in query:
-        query.pop("skus", None)
-    elif "skus" not in query:
-        query["ids"] = [1]
+    """Either ids, or skus, or a page; and a cursor is what an answer gave."""
+    query.pop("cursor", None)
+    kept = next((name for name in ("ids", "skus") if name in query), None)
+    for name in query.keys() - {kept} if kept else ():
+        query.pop(name)
+    within_years(query, "updated_since")
 
 
 def window(query):
     """From before to, both in 1970 to 9999, at most 744 buckets, days at whole hours."""
     if query.get("interval") == "day" and ":" in query.get("tz", ""):
         query["tz"] = query["tz"][:-2] + "00"
-    for name in query.keys() & {"from", "to"}:
-        time = datetime.fromisoformat(query[name])
-        if not 1971 <= time.year <= 9998:
-            query[name] = time.replace(year=2011, day=1, tzinfo=timezone.utc).isoformat()
+    within_years(query, "from")
+    within_years(query, "to")
     if "from" in query:
         start = datetime.fromisoformat(query["from"])
         query["to"] = (start + timedelta(days=3)).isoformat()
+
+
+def within_years(query, name):
+    if name in query:
+        time = datetime.fromisoformat(query[name])
+        if not 1971 <= time.year <= 9998:
+            query[name] = time.replace(year=2011, day=1, tzinfo=timezone.utc).isoformat()

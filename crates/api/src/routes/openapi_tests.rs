@@ -85,9 +85,9 @@ fn requests_are_closed_forms_with_the_limits_that_are_enforced() {
     for name in ["NewProduct", "NewMoney", "NewPrice", "Viewed", "NewViews", "Event"] {
         assert_eq!(schemas[name]["additionalProperties"], json!(false), "{name}");
     }
-    let many = |name: &str| {
+    let parameter = |name: &str| {
         let parameters = document["paths"]["/v1/products"]["get"]["parameters"].as_array().unwrap();
-        parameters.iter().find(|parameter| parameter["name"] == name).unwrap()["schema"]["maxItems"].clone()
+        parameters.iter().find(|parameter| parameter["name"] == name).unwrap()["schema"].clone()
     };
     for (documented, enforced) in [
         (&schemas["Sku"]["maxLength"], Sku::MAX_BYTES),
@@ -100,8 +100,9 @@ fn requests_are_closed_forms_with_the_limits_that_are_enforced() {
         (&schemas["Event"]["properties"]["count"]["maximum"], super::views::MAX_COUNT as usize),
         (&schemas["Event"]["properties"]["product_id"]["maximum"], ProductId::MAX as usize),
         (&schemas["ListedId"]["maximum"], ProductId::MAX as usize),
-        (&many("ids"), super::products::MANY_LIMIT),
-        (&many("skus"), super::products::MANY_LIMIT),
+        (&parameter("ids")["maxItems"], super::products::MANY_LIMIT),
+        (&parameter("skus")["maxItems"], super::products::MANY_LIMIT),
+        (&parameter("limit")["maximum"], super::pages::MAX_LIMIT as usize),
     ] {
         assert_eq!(*documented, json!(enforced));
     }

@@ -10,7 +10,7 @@ use chrono::{DateTime, Datelike, Timelike, Utc};
 use domain::ProductId;
 
 const DEFAULT_LIMIT: u32 = 50;
-const MAX_LIMIT: u32 = 500;
+pub(super) const MAX_LIMIT: u32 = 500;
 
 /// What the column `updated_at` holds.
 const YEARS: std::ops::RangeInclusive<i32> = 1970..=9999;

@@ -75,13 +75,14 @@ fn views(shown: &Shown) -> Option<u64> {
     shown.views.map(Views::total)
 }
 
-/// Several products
+/// Several products, or a page of all
 ///
-/// Give either `ids` or `skus`. What is not there is listed as missing. Values are split at commas, so a SKU that has
-/// one is asked for by its id. There is no snapshot across products: each is as it was at a moment of its own.
+/// With `ids` or `skus`, which exclude each other and all else: those products, and which of them are missing. Values are
+/// split at commas, so a SKU that has one is asked for by its id. Without: a page of all products and the cursor of the
+/// next. There is no snapshot across products: each is as it was at a moment of its own.
 #[utoipa::path(
     get, path = "/v1/products", operation_id = "getProducts", tag = "products", params(Named),
-    responses((status = 200, description = "Those that exist, in the order of the request, each once.", body = schemas::Products, headers(
+    responses((status = 200, description = "Those that exist, in the order of the request, each once; or a page.", body = schemas::Several, headers(
         ("Cache-Status" = String, description = "`inventory; hit` only if all were."),
     ), example = json!({
         "data": [{

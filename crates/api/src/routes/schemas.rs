@@ -36,6 +36,15 @@ pub(crate) struct Named {
     /// SKUs of up to 100 products, without commas.
     #[param(style = Form, explode = false, min_items = 1, max_items = 100)]
     skus: Option<Vec<ListedSku>>,
+    /// Most products of a page.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before, as it was answered.
+    #[param(pattern = "^(i[0-9a-f]{1,16}|u[0-9a-f]{1,16}-[0-9a-f]{1,16})$")]
+    cursor: Option<String>,
+    /// RFC 3339: those that were changed at that time or later, in the order of their changes.
+    #[param(format = DateTime)]
+    updated_since: Option<String>,
 }
 
 #[derive(ToSchema)]
@@ -205,6 +214,23 @@ pub(crate) struct Price {
 #[derive(ToSchema)]
 struct Availability {
     available: i64,
+}
+
+#[derive(ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Several {
+    Named(Products),
+    Page(Page),
+}
+
+/// A page of all products.
+#[derive(ToSchema)]
+#[schema(as = ProductPage)]
+pub(crate) struct Page {
+    data: Vec<Product>,
+    /// Null on the last page.
+    #[schema(required)]
+    next_cursor: Option<String>,
 }
 
 /// Several products.
