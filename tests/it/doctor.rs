@@ -140,10 +140,10 @@ async fn a_mysql_out_of_order_is_found_and_cured_by_the_printed_line() {
 #[tokio::test]
 async fn a_missing_migration_is_found_and_applied_by_the_printed_line() {
     let shop = Shop::start().await;
-    shop.run("DELETE FROM refinery_schema_history WHERE version = 3").await;
-    shop.run("DROP TABLE reservation_items, reservations, stock_movements, stock").await;
+    shop.run("DELETE FROM refinery_schema_history WHERE version = 4").await;
+    shop.run("ALTER TABLE view_shards DROP COLUMN paused_at, DROP COLUMN paused_by, DROP COLUMN pause_reason").await;
     let found = examine(&shop).await;
-    assert_eq!(found.row("mysql", "schema")["found"], "lacks migration 3 (stock)");
+    assert_eq!(found.row("mysql", "schema")["found"], "lacks migration 4 (queue_operations)");
     cured(&shop, "mysql", "schema").await;
     shop.run("INSERT INTO refinery_schema_history (version, name, applied_on) VALUES (4711, 'later', '2026-11-21')").await;
     assert_eq!(examine(&shop).await.state("mysql", "schema"), "warn", "a newer program migrated it");

@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn numbers_that_are_no_product_id_are_refused() {
-        for body in ["0", "-1", "1.0", "1e3", "9007199254740992", "18446744073709551616", "\"1\"", "null", "[1]"] {
+        for body in ["0", "-1", "1.5", "9007199254740992", "18446744073709551616", "\"1\"", "null", "[1]"] {
             assert!(product_id(Json::parse(body.as_bytes()).unwrap()).is_err(), "{body}");
         }
         assert!(product_id(Json::Whole(ProductId::MAX)).is_ok());

@@ -22,7 +22,6 @@ const DESCRIPTION: &str = "Products are read through a cache, prices are written
     written behind.\n\n\
     - Unknown query parameters and unknown fields are refused, and every fault of a body is listed.\n\
     - Money is a decimal string with at most the digits of its currency, never a JSON number.\n\
-    - Whole numbers are written without a point and without an exponent.\n\
     - Every refusal is `application/problem+json`; its `type` is a page that gives cause and remedy.\n\
     - `X-Request-Id` is taken from the request if it has 1 to 128 visible ASCII characters, made otherwise, and answered.\n\
     - GET routes answer HEAD too. Any other method that a path does not have is answered 405 with `Allow`.\n\
