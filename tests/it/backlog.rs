@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// Longer than a claim may take at once, so that it takes several.
-const RECORDS: u64 = 12_000;
+const RECORDS: u64 = 20_000;
 
 #[tokio::test]
 async fn a_long_queue_of_single_views_is_drained_in_bounded_batches() {

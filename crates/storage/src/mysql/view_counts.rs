@@ -14,12 +14,12 @@ use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 use telemetry::metrics::MysqlOp;
 
-/// No statement of ours is longer. The longest sets aside a whole batch of text that is no record: 5,000 of them, each
-/// up to [`MAX_LETTER_BYTES`] as hex with its reason beside it, come to 12 MB. Also MariaDB's default packet.
+/// No statement of ours is longer. The longest sets aside a whole batch of text that is no record: 8,000 of them, each
+/// up to [`MAX_LETTER_BYTES`] as hex with its reason beside it, come to 11 MB. Also MariaDB's default packet.
 pub const LARGEST_STATEMENT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Longest text of a dead letter that is kept, bytes. A batch of such text must fit into one packet as hex.
-const MAX_LETTER_BYTES: usize = 1_024;
+const MAX_LETTER_BYTES: usize = 512;
 
 /// What became of a batch.
 #[derive(Debug)]

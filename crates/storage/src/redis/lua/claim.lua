@@ -18,42 +18,47 @@ if sealed then
   return records
 end
 
--- What is no record adds nothing; the worker sets it aside. Numbers above 2^53 - 1 were never pushed.
+-- id, n, id, n, … of a record. What is no record adds nothing; the worker sets it aside. Numbers above 2^53 - 1 were never pushed.
 local head = '^1 ' .. string.rep('%x', 32) .. ' %d+ %d+ %S+ %d+( [%d ]+)$'
 local function pairs_of(record)
-  local body = string.match(record, head)
-  local found = {}
-  if not body or string.gsub(body, ' %d+ %d+', '') ~= '' then return found end
-  for id, n in string.gmatch(body, ' (%d+) (%d+)') do
-    if tonumber(id) > 9007199254740991 or tonumber(n) > 9007199254740991 then return {} end
-    found[#found + 1] = {id, tonumber(n)}
+  local body, found, length = string.match(record, head), {}, 0
+  for id, n in string.gmatch(body or '', ' (%d+) (%d+)') do
+    local views = tonumber(n)
+    if views > 9007199254740991 or tonumber(id) > 9007199254740991 then return {} end
+    found[#found + 1], found[#found + 2] = id, views
+    length = length + #id + #n + 2
   end
-  return found
+  return length == #(body or '') and found or {}
 end
 
 local most_views, most_products, most_records = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local sum, views, products, pairs_taken, records = {}, 0, 0, 0, {}
+local chunk, at = {}, 1
 while views < most_views and #records < most_records do
-  local record = redis.call('LINDEX', open, 0)
-  if not record then break end
-  local added, fresh = pairs_of(record), 0
-  for _, pair in ipairs(added) do
-    if not sum[pair[1]] then fresh = fresh + 1 end
+  if at > #chunk then
+    -- A few at a time: how many fit is known only when they were read.
+    chunk, at = redis.call('LRANGE', open, #records, #records + 255), 1
+    if #chunk == 0 then break end
+  end
+  local added, fresh = pairs_of(chunk[at]), 0
+  for i = 1, #added, 2 do
+    if not sum[added[i]] then fresh = fresh + 1 end
   end
   if #records > 0 and products + fresh > most_products then break end
-  redis.call('LPOP', open)
-  redis.call('RPUSH', batch, record)
-  records[#records + 1] = record
-  for _, pair in ipairs(added) do
-    sum[pair[1]] = (sum[pair[1]] or 0) + pair[2]
-    views, pairs_taken = views + pair[2], pairs_taken + 1
+  records[#records + 1], at = chunk[at], at + 1
+  for i = 1, #added, 2 do
+    sum[added[i]] = (sum[added[i]] or 0) + added[i + 1]
+    views, pairs_taken = views + added[i + 1], pairs_taken + 1
   end
   products = products + fresh
 end
+for i = 1, #records, 1000 do redis.call('RPUSH', batch, unpack(records, i, math.min(i + 999, #records))) end
+redis.call('LTRIM', open, #records, -1)
 redis.call('SET', batch_id, ARGV[1])
 redis.call('INCR', sv)
-for id, n in pairs(sum) do redis.call('HSET', sums, id, string.format('%.0f', n)) end
-redis.call('HSET', sums, '#', pairs_taken, '=', string.format('%.0f', views))
+local fields = {'#', pairs_taken, '=', string.format('%.0f', views)}
+for id, n in pairs(sum) do fields[#fields + 1], fields[#fields + 2] = id, string.format('%.0f', n) end
+for i = 1, #fields, 1000 do redis.call('HSET', sums, unpack(fields, i, math.min(i + 999, #fields))) end
 local left = redis.call('LLEN', open)
 if left == 0 then
   -- What stands beside the list is exact again, also after text that nobody pushed.
