@@ -75,7 +75,7 @@ pub(crate) async fn page(request: HttpRequest) -> Result<HttpResponse, ApiError>
 )]
 pub(crate) async fn file(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     query::none(&request)?;
-    if request.match_info().get("file") != Some(BUNDLE) {
+    if super::part(&request, 2) != BUNDLE {
         return Err(ApiError::UnknownRoute);
     }
     let packed = accepts_gzip(&request);

@@ -21,8 +21,9 @@ use crate::error::ApiError;
 use actix_web::http::Method;
 use actix_web::http::header::HeaderValue;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, Resource, Route, guard};
+use actix_web::{HttpRequest, HttpResponse, Route, Scope, guard};
 use domain::ProductId;
+use std::collections::HashSet;
 use std::sync::Arc;
 use telemetry::metrics::{HttpMetrics, RouteMetrics, RouteSpec};
 use telemetry::scope::Scope::{CatalogRead, CatalogWrite, PricesWrite, ViewsWrite};
@@ -48,12 +49,14 @@ const fn endpoint(
     Endpoint { spec: RouteSpec { method, route, statuses }, access, handler }
 }
 
+/// In the order in which they are tried, the most frequent first.
+///
 /// Method, template, who may call it, statuses beyond those that every route may answer (400, 401, 403, 408, 413, 500, 503), handler.
 #[rustfmt::skip]
 static ENDPOINTS: &[Endpoint] = &[
     endpoint("GET",  "/v1/products/{id}",       Needs(CatalogRead),  &[200, 304, 404],      |door| door.to(products::read)),
-    endpoint("GET",  "/v1/products/{id}/views", Needs(CatalogRead),  &[200, 404, 422],      |door| door.to(view_counts::read)),
     endpoint("POST", "/v1/products/{id}/views", Beacon(ViewsWrite),  &[202, 404, 415, 422], |door| door.to(views::one)),
+    endpoint("GET",  "/v1/products/{id}/views", Needs(CatalogRead),  &[200, 404, 422],      |door| door.to(view_counts::read)),
     endpoint("PUT",  "/v1/products/{id}/price", Needs(PricesWrite),  &[200, 404, 415, 422], |door| door.to(prices::set)),
     endpoint("POST", "/v1/views",               Beacon(ViewsWrite),  &[202, 415, 422],      |door| door.to(views::many)),
     endpoint("GET",  "/v1/products",            Needs(CatalogRead),  &[200],                |door| door.to(products::read_many)),
@@ -91,47 +94,93 @@ pub(crate) fn prepare() {
     openapi::prepare();
 }
 
-/// Puts the table into a router.
+/// Puts the table into a router: its endpoints in their order, then what other methods are told, template by template.
 pub(crate) fn configure(config: &mut ServiceConfig, metrics: &HttpMetrics, tokens: Option<&Tokens>) {
-    let mut seen = Vec::new();
-    for Endpoint { spec, .. } in ENDPOINTS {
-        if !seen.contains(&spec.route) {
-            seen.push(spec.route);
-            config.service(resource(spec.route, metrics, tokens));
-        }
+    for endpoint in ENDPOINTS {
+        let route = (endpoint.handler)(&Door { access: endpoint.access, tokens });
+        let at = at(endpoint.spec.route, metrics);
+        config.service(match method(endpoint) {
+            Method::GET => at.guard(guard::Any(guard::Get()).or(guard::Head())).default_service(route),
+            method => at.guard(guard::Method(method)).default_service(route),
+        });
+    }
+    for template in templates() {
+        let allow = allowed(template);
+        let refuse = move || {
+            let allow = allow.clone();
+            async move { Err::<HttpResponse, _>(ApiError::MethodNotAllowed { allow }) }
+        };
+        config.service(at(template, metrics).default_service(web::to(refuse)));
     }
     config.default_service(web::to(async || Err::<HttpResponse, _>(ApiError::UnknownRoute)));
 }
 
-fn resource(template: &'static str, metrics: &HttpMetrics, tokens: Option<&Tokens>) -> Resource {
-    let endpoints = || ENDPOINTS.iter().filter(move |endpoint| endpoint.spec.route == template);
+/// Each once.
+fn templates() -> impl Iterator<Item = &'static str> {
+    let mut seen = HashSet::new();
+    ENDPOINTS.iter().map(|endpoint| endpoint.spec.route).filter(move |template| seen.insert(*template))
+}
+
+fn endpoints_of(template: &'static str) -> impl Iterator<Item = &'static Endpoint> {
+    ENDPOINTS.iter().filter(move |endpoint| endpoint.spec.route == template)
+}
+
+fn allowed(template: &'static str) -> HeaderValue {
+    let methods = endpoints_of(template).map(|endpoint| endpoint.spec.method);
+    let mut methods: Vec<_> = methods.flat_map(|method| if method == "GET" { vec!["GET", "HEAD"] } else { vec![method] }).collect();
+    methods.sort_unstable();
+    HeaderValue::try_from(methods.join(", ")).expect("names of methods")
+}
+
+/// What is at one template, with its metrics. [`is_at`] tells, as a guard: the framework's own patterns are regular expressions,
+/// and two of them took two fifths of the instructions of a view.
+fn at(template: &'static str, metrics: &HttpMetrics) -> Scope {
     let counted = |endpoint: &Endpoint| (method(endpoint), metrics.route(endpoint.spec.method, template).expect("made from this table"));
-    let mut resource = web::resource(template).app_data(TemplateMetrics(endpoints().map(counted).collect()));
-    let mut allow = Vec::new();
-    for endpoint in endpoints() {
-        allow.push(endpoint.spec.method);
-        let route = (endpoint.handler)(&Door { access: endpoint.access, tokens });
-        resource = match method(endpoint) {
-            Method::GET => {
-                allow.push("HEAD");
-                resource.route(route.guard(guard::Any(guard::Get()).or(guard::Head())))
-            }
-            method => resource.route(route.guard(guard::Method(method))),
-        };
-    }
-    let allow = HeaderValue::try_from(allow.join(", ")).expect("names of methods");
-    resource.default_service(web::to(move || {
-        let allow = allow.clone();
-        async move { Err::<HttpResponse, _>(ApiError::MethodNotAllowed { allow }) }
-    }))
+    let metrics = TemplateMetrics(endpoints_of(template).map(counted).collect());
+    web::scope("").guard(guard::fn_guard(move |request| is_at(template, request.head().uri.path()))).app_data(metrics)
+}
+
+/// Whether a path is of this form; a part in braces stands for any text without a slash.
+fn is_at(template: &str, path: &str) -> bool {
+    let mut parts = path.split('/');
+    let fits = |wanted: &str| parts.next().is_some_and(|part| part == wanted || (wanted.starts_with('{') && !part.is_empty()));
+    template.split('/').all(fits) && parts.next().is_none()
+}
+
+/// The part of the path that stands behind so many slashes, as it was sent.
+fn part(request: &HttpRequest, place: usize) -> &str {
+    request.path().split('/').nth(place).unwrap_or_default()
 }
 
 fn method(endpoint: &Endpoint) -> Method {
     Method::from_bytes(endpoint.spec.method.as_bytes()).expect("the table holds valid methods")
 }
 
-/// The `{id}` of the path.
+/// The `{id}` of `/v1/products/{id}` and what is below it.
 fn path_id(request: &HttpRequest) -> Result<ProductId, ApiError> {
-    let text = request.match_info().get("id").unwrap_or_default();
-    ProductId::parse(text).map_err(|_| ApiError::InvalidId)
+    ProductId::parse(part(request, 3)).map_err(|_| ApiError::InvalidId)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_at_one_template_or_none() {
+        let at = |path: &str| templates().filter(|template| is_at(template, path)).collect::<Vec<_>>();
+        for (path, template) in [
+            ("/v1/products", "/v1/products"),
+            ("/v1/products/42", "/v1/products/{id}"),
+            ("/v1/products/42/views", "/v1/products/{id}/views"),
+            ("/v1/products/%31/price", "/v1/products/{id}/price"),
+            ("/problems/starting", "/problems/{slug}"),
+        ] {
+            assert_eq!(at(path), [template], "{path}");
+        }
+        for path in
+            ["", "/", "/v1", "/v1/products/", "/v1/products//views", "/v1/products/1/", "/v1/products/1/views/", "//v1/products", "v1"]
+        {
+            assert_eq!(at(path), [""; 0], "{path}");
+        }
+    }
 }

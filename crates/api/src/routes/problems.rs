@@ -36,7 +36,7 @@ pub(crate) async fn index(request: HttpRequest) -> Result<HttpResponse, ApiError
 )]
 pub(crate) async fn one(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     query::none(&request)?;
-    let slug = request.match_info().get("slug").unwrap_or_default();
+    let slug = super::part(&request, 2);
     let kind = ProblemType::find(slug).ok_or(ApiError::UnknownRoute)?;
     let ProblemType { slug, status, title, cause, remedy } = kind;
     let text = format!(
