@@ -165,6 +165,7 @@ fn report(stack: &Stack, figures: &Figures) -> Result<()> {
         some => say(format!("prices {compared} products compared: {} DIFFER between API, Redis and MySQL\n", grouped(some))),
     }
     stack.say_curl_lines();
+    stack.say_shell_line()?;
     say("type worker, redis, mysql or api (kills it with -9 under load), traffic, help\n");
     live(figures.line());
     Ok(())

@@ -134,6 +134,23 @@ impl Stack {
         command
     }
 
+    /// Writes what a shell needs to speak to these servers, and says how to use it.
+    pub(super) fn say_shell_line(&self) -> Result<()> {
+        let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+        let mut lines = format!("export PATH={}:\"$PATH\"\n", quoted(&self.place.programs.display().to_string()));
+        for (key, value) in self.command("inventoryctl").get_envs() {
+            lines += &match value {
+                Some(value) => format!("export {}={}\n", key.display(), quoted(&value.to_string_lossy())),
+                None => format!("unset {}\n", key.display()),
+            };
+        }
+        let file = self.place.up().join("env");
+        std::fs::write(&file, lines)?;
+        let shown = file.strip_prefix(&self.place.root).unwrap_or(&file);
+        say(format!("in another terminal: . {}; inventoryctl --help", shown.display()));
+        Ok(())
+    }
+
     /// An `inventoryctl` command that may run for a while: what it prints goes to `NAME.out`, what
     /// it says of its progress to `NAME.log`, both in target/up.
     pub(super) fn inventoryctl(&self, name: &str, arguments: &[&str]) -> Result<Process> {
