@@ -95,7 +95,7 @@ impl Catalog {
         let (reads, known) = (read::Gathers::new(&stores), known::Known::new(&stores.mysql));
         let (beside, ungathered) = (read::Beside::default(), Semaphore::new(MOST_UNGATHERED));
         let runtime = Handle::current();
-        let availability = read::availability();
+        let availability = Arc::new(read::Availability::new());
         let here = Arc::new(read::Here::new(&stores, stores.redis.clone(), &availability, &runtime));
         Self { inner: Arc::new(Inner { stores, reads, beside, availability, runtime, ungathered, known, metrics }), here }
     }

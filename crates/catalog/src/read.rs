@@ -7,7 +7,7 @@
 //!
 //! A flight reads the primary, in autocommit mode, after all its loads began (`gather.rs`).
 
-use crate::gather::Gather;
+use crate::gather::{FLIGHTS, Gather};
 use crate::{Catalog, Error, Stores};
 use chrono::{DateTime, Utc};
 use domain::{Product, ProductId, Sku};
@@ -25,6 +25,7 @@ use storage::redis::view_queue::{Queued, ShownFill};
 use storage::{Kind, Redis};
 use telemetry::metrics::CacheResult;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 /// Attempts at shown totals before waiting for the shard to rest.
 const EAGER_ATTEMPTS: u32 = 5;
@@ -108,11 +109,18 @@ pub(crate) struct Here {
     available: Gather<ProductId, i64>,
 }
 
-/// Availability of products, and when its reading began. Kept in this process: it is advisory and lives for seconds.
-pub(crate) type Availability = Cache<u64, (i64, Instant)>;
+/// Availability of products. Kept in this process: it is advisory and lives for seconds.
+pub(crate) struct Availability {
+    /// And when its reading began.
+    kept: Cache<u64, (i64, Instant)>,
+    /// Statements of all threads together, so that these leave connections to the rest.
+    turns: Semaphore,
+}
 
-pub(crate) fn availability() -> Arc<Availability> {
-    Arc::new(Cache::new(MOST_AVAILABLE))
+impl Availability {
+    pub(crate) fn new() -> Self {
+        Self { kept: Cache::new(MOST_AVAILABLE), turns: Semaphore::new(FLIGHTS) }
+    }
 }
 
 impl Here {
@@ -193,18 +201,22 @@ impl Catalog {
             After::Updated(..) => After::Updated(last.updated_at, last.id.get()),
         };
         let next = rows.last().filter(|_| more).map(place);
+        if rows.is_empty() {
+            return Ok(Page { shown: Vec::new(), next });
+        }
         let ids: Vec<_> = rows.iter().map(|product| product.id).collect();
-        let reads = self.inner.stores.redis.read(&ids).await;
-        let shown = rows.iter().zip(reads).map(|(product, read)| self.beside(product, read));
+        let queued = self.inner.stores.redis.queued(&ids).await;
+        let queued = queued.map_or_else(|_| vec![None; ids.len()], |queued| queued.into_iter().map(Some).collect());
+        let shown = rows.iter().zip(queued).map(|(product, queued)| self.beside(product, queued));
         let shown = join_all(shown).await.into_iter().collect::<Result<_, _>>()?;
         Ok(Page { shown, next })
     }
 
     /// A row that was just read, with what is shown beside it.
-    async fn beside(&self, product: &Product, read: Read) -> Result<Shown, Error> {
+    async fn beside(&self, product: &Product, queued: Option<Queued>) -> Result<Shown, Error> {
         let Cached { version, json } = Cached::of(product)?;
         let record = json.map(|json| Record { version, json });
-        let (available, views) = tokio::join!(self.available(product.id), self.views(product.id, read.views));
+        let (available, views) = tokio::join!(self.available(product.id), self.views(product.id, queued));
         Ok(Shown { id: product.id, record, available, views, source: Source::Bypass })
     }
 
@@ -247,7 +259,7 @@ impl Catalog {
     }
 
     async fn available(&self, id: ProductId) -> Option<i64> {
-        match self.inner.availability.get(&id.get()) {
+        match self.inner.availability.kept.get(&id.get()) {
             Some((available, since)) if since.elapsed() < AVAILABLE_LIFE => Some(available),
             _ => self.inner.beside.read(self.here.available.load(id)).await,
         }
@@ -321,11 +333,12 @@ impl Stores {
         Ok(Some(unfilled))
     }
 
-    async fn load_available(self, ids: Vec<ProductId>, kept: Arc<Availability>) -> Result<HashMap<ProductId, i64>, storage::Error> {
+    async fn load_available(self, ids: Vec<ProductId>, of: Arc<Availability>) -> Result<HashMap<ProductId, i64>, storage::Error> {
+        let _turn = of.turns.acquire().await;
         let began = Instant::now();
         let stock = stock::available(&self.mysql, &ids).await?;
         let available: HashMap<_, _> = ids.into_iter().map(|id| (id, stock.get(&id.get()).copied().unwrap_or(0))).collect();
-        available.iter().for_each(|(id, available)| kept.insert(id.get(), (*available, began)));
+        available.iter().for_each(|(id, available)| of.kept.insert(id.get(), (*available, began)));
         Ok(available)
     }
 

@@ -5,7 +5,7 @@
 //! settled between the reads of Redis and MySQL is read again.
 
 use crate::mysql::view_counts::{ShardTotals, shard_totals};
-use crate::redis::view_queue::{ShardStatus, moves, status};
+use crate::redis::view_queue::{ShardStatus, moves, status, status_without_writers};
 use crate::{Error, Kind, MySql, Redis};
 use domain::view::Writer;
 use std::collections::{HashMap, HashSet};
@@ -86,7 +86,7 @@ impl Depth {
 /// # Errors
 /// Redis is away.
 pub async fn depth(redis: &Redis) -> Result<Depth, Error> {
-    Ok(Depth::of(&status(&redis.queue.session()?, &redis.keys).await?))
+    Ok(Depth::of(&status_without_writers(&redis.queue.session()?, &redis.keys).await?))
 }
 
 /// Reads the whole account.

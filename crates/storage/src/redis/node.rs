@@ -10,7 +10,7 @@ use crate::{Error, Kind};
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation, ServerErrorKind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use telemetry::metrics::{RedisOp, StoreMetrics};
 use tokio::sync::Notify;
@@ -63,6 +63,8 @@ pub struct Session {
     run8: Arc<str>,
     epoch: u64,
     node: Arc<Inner>,
+    /// Where it stands as a thread's own connection; `None` for the shared one.
+    own: Option<Weak<Mutex<Own>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -110,8 +112,7 @@ impl Node {
         Err(Error::new(Kind::Unavailable, format!("Redis: {why}")))
     }
 
-    /// The own connection, if it belongs to the same run as the shared one. It lives and ends with that one: whichever breaks,
-    /// both are given up.
+    /// The own connection, if it belongs to the same run as the shared one, with which it ends.
     fn own_of(&self, live: &Session) -> Option<Session> {
         let own = self.own.as_ref()?;
         let mut state = lock(own);
@@ -231,10 +232,26 @@ impl Session {
             let ours = of_driver(&error);
             self.node.metrics.redis_error(op, ours.kind().label());
             if breaks_session(&error) {
-                self.node.lost(self.epoch, &ours);
+                self.give_up(&ours);
             }
             ours
         })
+    }
+}
+
+impl Session {
+    /// Of a thread's own connection only that one is given up; whether the shared one still lives is looked at at once.
+    fn give_up(&self, why: &Error) {
+        match self.own.as_ref().map(Weak::upgrade) {
+            None => self.node.lost(self.epoch, why),
+            Some(None) => {}
+            Some(Some(own)) => {
+                let mut state = lock(&own);
+                state.session = state.session.take().filter(|session| session.epoch != self.epoch);
+                state.failed = Some(Instant::now());
+                self.node.broken.notify_one();
+            }
+        }
     }
 }
 
@@ -293,18 +310,20 @@ async fn keep_connected(inner: Arc<Inner>) {
 
 /// Returns when the session broke.
 async fn watch(inner: &Arc<Inner>, session: Session) {
+    let mut pause = PING_INTERVAL;
     while session.is_current() {
-        tokio::select! {
-            // Also while a PING waits for its answer: another command may have found the connection dead before it.
-            () = inner.broken.notified() => {}
-            () = ping_after_a_while(&session) => {}
-        }
+        pause = tokio::select! {
+            // Also while a PING waits for its answer: another command may have found the connection dead before it. If it was
+            // a thread's own connection, this one is tried now.
+            () = inner.broken.notified() => Duration::ZERO,
+            () = ping_after(pause, &session) => PING_INTERVAL,
+        };
     }
 }
 
 /// A failed PING gives the session up by itself.
-async fn ping_after_a_while(session: &Session) {
-    tokio::time::sleep(PING_INTERVAL).await;
+async fn ping_after(pause: Duration, session: &Session) {
+    tokio::time::sleep(pause).await;
     let _ = session.command::<String>(RedisOp::Status, &::redis::cmd("PING")).await;
 }
 
@@ -323,7 +342,7 @@ async fn connect_own(own: Arc<Mutex<Own>>, shared: Session) {
     let mut state = lock(&own);
     state.connecting = false;
     state.failed = connected.is_none().then(Instant::now);
-    state.session = connected.map(|connection| Session { connection, ..shared });
+    state.session = connected.map(|connection| Session { connection, own: Some(Arc::downgrade(&own)), ..shared });
 }
 
 async fn connect(inner: &Arc<Inner>) -> Result<(Session, Info), Link> {
@@ -332,5 +351,5 @@ async fn connect(inner: &Arc<Inner>) -> Result<(Session, Info), Link> {
     inner.metrics.observe_redis(RedisOp::Connect, started.elapsed());
     let run8: Arc<str> = info.run_id.get(..8).unwrap_or(&info.run_id).into();
     let epoch = inner.next_epoch.fetch_add(1, Ordering::Relaxed);
-    Ok((Session { connection, run8, epoch, node: inner.clone() }, info))
+    Ok((Session { connection, run8, epoch, node: inner.clone(), own: None }, info))
 }

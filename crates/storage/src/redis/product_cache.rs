@@ -131,7 +131,7 @@ impl Redis {
             let away = || ids.iter().map(|_| Read { entry: Entry::Busy, views: None }).collect();
             return self.read_one(ids).await.unwrap_or_else(|_| away());
         }
-        let (entries, shown) = tokio::join!(self.read_entries(ids), view_queue::shown_of(self, ids));
+        let (entries, shown) = tokio::join!(self.read_entries(ids), self.queued(ids));
         let entries = entries.unwrap_or_else(|_| vec![Entry::Busy; ids.len()]);
         let shown = shown.map_or_else(|_| vec![None; ids.len()], |shown| shown.into_iter().map(Some).collect());
         entries.into_iter().zip(shown).map(|(entry, views)| Read { entry, views }).collect()

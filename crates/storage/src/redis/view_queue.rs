@@ -288,12 +288,17 @@ fn queued(reply: &Value) -> Result<impl Iterator<Item = Queued>, Error> {
     Ok(totals.iter().zip(pending).map(|(total, pending)| Queued { persisted: number(total), pending: number(pending).unwrap_or(0) }))
 }
 
-/// Shown views over the queue's own connection.
-pub(super) async fn shown_of(redis: &Redis, ids: &[ProductId]) -> Result<Vec<Queued>, Error> {
-    let session = redis.queue.session()?;
-    let mut pipeline = ::redis::pipe();
-    let plan = add_shown(&mut pipeline, &redis.keys, &session, ids);
-    plan.parse(&session.pipeline::<Vec<_>>(RedisOp::Shown, &pipeline).await?)
+impl Redis {
+    /// What the queue knows of products' views (at most 1,000), without their entries.
+    ///
+    /// # Errors
+    /// As any command.
+    pub async fn queued(&self, ids: &[ProductId]) -> Result<Vec<Queued>, Error> {
+        let session = self.queue.session()?;
+        let mut pipeline = ::redis::pipe();
+        let plan = add_shown(&mut pipeline, &self.keys, &session, ids);
+        plan.parse(&session.pipeline::<Vec<_>>(RedisOp::Shown, &pipeline).await?)
+    }
 }
 
 /// One shard's answer to the first step, with what is needed where a total is missing.
@@ -408,13 +413,23 @@ pub struct WriterStatus {
 /// # Errors
 /// As any command.
 pub async fn status(session: &Session, keys: &Keys) -> Result<Vec<ShardStatus>, Error> {
+    status_with(session, keys, true).await
+}
+
+/// The same without the writers, who may be thousands: for looks that come every second.
+///
+/// # Errors
+/// As any command.
+pub async fn status_without_writers(session: &Session, keys: &Keys) -> Result<Vec<ShardStatus>, Error> {
+    status_with(session, keys, false).await
+}
+
+async fn status_with(session: &Session, keys: &Keys, writers: bool) -> Result<Vec<ShardStatus>, Error> {
     let mut pipeline = ::redis::pipe();
     for shard in keys.shards().all() {
         let queue = keys.queue(shard);
-        pipeline.invoke_script(&invoke(
-            &SCRIPTS.status,
-            &[&queue.open, &queue.batch, &queue.batch_id, &queue.sums, &queue.wseq, &queue.waiting, &queue.entries, &queue.sv],
-        ));
+        let names = [&queue.open, &queue.batch, &queue.batch_id, &queue.sums, &queue.wseq, &queue.waiting, &queue.entries, &queue.sv];
+        pipeline.invoke_script(invoke(&SCRIPTS.status, &names).arg(u8::from(writers)));
     }
     let replies: Vec<Vec<Option<Vec<u8>>>> = session.pipeline(RedisOp::Status, &pipeline).await?;
     replies.iter().map(|reply| shard_status(reply)).collect()

@@ -1,7 +1,7 @@
 -- Shown views of products of one shard, first step: cached totals and pending views, read as one moment. Two plain
 -- commands would let a settle between them make the number fall, and MULTI is refused by a Redis that is full.
 -- KEYS  pend batch_id sums sv
--- ARGV  prefix of the shard's cached totals, id [, id …] (at most 100)
+-- ARGV  prefix of the shard's cached totals, id [, id …] (at most 1,000)
 -- returns {totals or false each, pending or false each}; where a total is missing also {…, sv, sealed batch or false, sums in
 -- the sealed batch or false each}, which with totals of MySQL give what may be cached
 local pend, batch_id, sums, sv = unpack(KEYS)
