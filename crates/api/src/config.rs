@@ -22,7 +22,7 @@ pub(crate) struct Settings {
     /// Address of the public API
     #[arg(long, env = "INVENTORY_API_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(crate) api_listen: SocketAddr,
-    /// Address of metrics and health
+    /// Address of metrics, health and the admin routes
     #[arg(long, env = "INVENTORY_API_OPS_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
     pub(crate) api_ops_listen: SocketAddr,
     #[command(flatten)]

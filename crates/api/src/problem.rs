@@ -59,7 +59,7 @@ problem_types! {
         "Use another token, or have the operator add the scope to this one in the tokens file.";
     FOREIGN_ORIGIN = "foreign-origin", 403, "Pages of other origins may not do this",
         "A web page of another origin sent the request to an admin route of the ops listener.",
-        "Use the console of that listener, or a client that is no browser.";
+        "Use inventoryctl, or another client that is no browser.";
     UNKNOWN_PRODUCT = "unknown-product", 404, "There is no such product",
         "No product has this id, or it was deleted.",
         "Look the product up by its SKU with /v1/products?skus=.";

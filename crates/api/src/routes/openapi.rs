@@ -128,7 +128,7 @@ pub(super) fn common(scoped: bool) -> impl Iterator<Item = u16> {
 }
 
 /// Types of problem that only the ops listener has.
-const OF_THE_OPS_LISTENER: &[&str] = &["foreign-origin", "unready"];
+const OF_THE_OPS_LISTENER: &[&str] = &["foreign-origin", "not-flushed", "unready"];
 
 fn reference(kind: &str, name: &str) -> Value {
     json!({"$ref": format!("#/components/{kind}/{name}")})

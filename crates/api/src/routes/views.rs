@@ -1,7 +1,7 @@
 //! Views: acknowledged when Redis has them, written behind into MySQL.
 //!
 //! Both routes work from `navigator.sendBeacon`: no custom header, an empty or `text/plain` body. The
-//! parameter `k`, which carries a publishable key there, is read by nobody until there are tokens.
+//! parameter `k` carries a publishable key there, which the door before the handler has read.
 //! `accepted` counts events, not views: an event is one line of the request, whatever its `count`.
 
 use super::path_id;
