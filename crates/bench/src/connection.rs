@@ -4,6 +4,7 @@
 
 use anyhow::{Context, bail, ensure};
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -12,6 +13,9 @@ const BUFFER_BYTES: usize = 4 * 1024;
 
 /// No answer that we ask for is longer.
 const MOST_BYTES: usize = 1024 * 1024;
+
+/// How long an answer is waited for. The API itself gives up earlier.
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -38,7 +42,18 @@ impl Connection {
         Ok(Self { stream, buffer: vec![0; BUFFER_BYTES] })
     }
 
-    /// Sends a request and reads its answer.
+    /// As `exchange`, but an answer that does not come is an error after `limit`.
+    ///
+    /// # Errors
+    /// Also that.
+    pub(crate) async fn exchange_within(&mut self, limit: Duration, request: &[u8]) -> anyhow::Result<Answer<'_>> {
+        let line = || String::from_utf8_lossy(request).lines().next().unwrap_or_default().to_owned();
+        tokio::time::timeout(limit, self.exchange(request))
+            .await
+            .with_context(|| format!("{} was not answered within {limit:?}", line()))?
+    }
+
+    /// Sends a request and reads its answer; waits for as long as that takes, for a timer for each request would be felt.
     ///
     /// # Errors
     /// The connection broke, or the answer is none that we understand.
@@ -111,5 +126,14 @@ mod tests {
         }
         assert_eq!(Head::parse(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap().unwrap().content_bytes, 0);
         assert!(Head::parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_never_answers_is_given_up() {
+        // It takes connections, and nobody reads from them.
+        let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let mut connection = Connection::open(silent.local_addr().unwrap()).await.unwrap();
+        let given_up = connection.exchange_within(Duration::from_millis(20), b"GET /v1/products/1 HTTP/1.1\r\n\r\n").await;
+        assert_eq!(given_up.unwrap_err().to_string(), "GET /v1/products/1 HTTP/1.1 was not answered within 20ms");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Measured from outside: probe views of products that nobody else views, and a SELECT of those every two milliseconds.
 
-use crate::connection::Connection;
+use crate::connection::{ANSWER_LIMIT, Connection};
 use crate::load::{self, End, histogram};
 use crate::report::Mark::{AtMost, Below};
 use crate::report::{Line, Unit};
@@ -23,6 +23,10 @@ use tokio::task::JoinSet;
 const CLIENTS: usize = 64;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+
+/// How long a probed view may take to be in MySQL: thirty times the mark, so that a slow worker is measured and a stuck one is not
+/// waited for.
+const SEEN_LIMIT: Duration = Duration::from_secs(30);
 
 const ROWS_PER_VIEW: f64 = 0.25;
 const DELAY_MILLIS: f64 = 1_000.0;
@@ -83,15 +87,22 @@ async fn probe_one(
     let request = view_of((PRODUCTS + 1 + place) as u64);
     let mut delays = histogram();
     while Instant::now() < until {
-        let answer = connection.exchange(&request).await?;
+        let answer = connection.exchange_within(ANSWER_LIMIT, &request).await?;
         let accepted = Instant::now();
         ensure!(answer.status == 202, "a probe was answered with {}", answer.status);
         expected += 1;
-        let views = seen.wait_for(|totals| totals[place] >= expected).await.context("nobody looks any more")?[place];
+        let views = wait_seen(&mut seen, place, expected, SEEN_LIMIT).await?;
         ensure!(views == expected, "a probed product has {views} views after {expected}");
         delays.saturating_record(accepted.elapsed().as_nanos() as u64);
     }
     Ok(delays)
+}
+
+/// Waits until a probed product has `expected` views in MySQL; returns how many it has.
+async fn wait_seen(seen: &mut watch::Receiver<Totals>, place: usize, expected: u64, limit: Duration) -> anyhow::Result<u64> {
+    let waited = tokio::time::timeout(limit, seen.wait_for(|totals| totals[place] >= expected)).await;
+    let totals = waited.with_context(|| format!("a probed view is not in MySQL after {limit:?}"))?;
+    Ok(totals.context("nobody looks any more")?[place])
 }
 
 /// Looks again and again and tells what it sees.
@@ -111,4 +122,18 @@ async fn totals(connection: &mut mysql_async::Conn) -> anyhow::Result<Totals> {
         totals[id as usize - PRODUCTS - 1] = views;
     }
     Ok(totals)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_probe_that_never_comes_is_an_error() {
+        let (sender, mut seen) = watch::channel([0; PROBES]);
+        let lost = wait_seen(&mut seen, 3, 1, Duration::from_millis(20)).await.unwrap_err();
+        assert_eq!(lost.to_string(), "a probed view is not in MySQL after 20ms");
+        sender.send_modify(|totals| totals[3] = 1);
+        assert_eq!(wait_seen(&mut seen, 3, 1, SEEN_LIMIT).await.unwrap(), 1);
+    }
 }

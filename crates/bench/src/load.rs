@@ -3,7 +3,7 @@
 //! Runs on one core, all connections on the runtime of the caller. Any answer but 2xx ends the whole run: a server
 //! that refuses is not fast.
 
-use crate::connection::Connection;
+use crate::connection::{ANSWER_LIMIT, Connection};
 use crate::requests::Requests;
 use anyhow::{Context, bail};
 use hdrhistogram::Histogram;
@@ -15,9 +15,6 @@ use tokio::task::JoinSet;
 
 /// Latencies are recorded in nanoseconds up to this, to three digits.
 const LONGEST: Duration = Duration::from_secs(60);
-
-/// How long after the end of a slice its last answers are waited for.
-const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 
 /// How long a given number of requests may take.
 const COUNT_LIMIT: Duration = Duration::from_secs(300);

@@ -1,7 +1,7 @@
 //! Everything that is measured: private Redis and MySQL, API and worker, a baseline; started, pinned, watched, ended.
 
 use crate::baselines::{Kind, TEXTBOOK_LIST, TEXTBOOK_TOTALS};
-use crate::connection::Connection;
+use crate::connection::{ANSWER_LIMIT, Connection};
 use crate::machine::Cores;
 use crate::requests::PRODUCTS;
 use crate::usage::{self, Memory, Used, Who};
@@ -24,6 +24,9 @@ pub(crate) const THEIRS: &str = "baseline";
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const END_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a command of `inventoryctl` may take; the longest is the migration.
+const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long what was accepted may take to be in MySQL, and how often that is looked at.
 const DRAIN_LIMIT: Duration = Duration::from_secs(120);
@@ -167,7 +170,7 @@ impl Stack {
     /// It could not be started.
     pub(crate) async fn start_baseline(&self, kind: Kind) -> anyhow::Result<Baseline> {
         let mut connection = Connection::open(self.api()).await?;
-        let answer = connection.exchange(b"GET /v1/products/1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await?;
+        let answer = connection.exchange_within(ANSWER_LIMIT, b"GET /v1/products/1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await?;
         ensure!(answer.is_success(), "the API does not answer for product 1: {}", String::from_utf8_lossy(answer.body));
         let product = String::from_utf8_lossy(answer.body).into_owned();
         let address = free_address()?;
@@ -321,8 +324,11 @@ impl Stack {
         let mut command = Command::new(self.programs.join("inventoryctl"));
         self.set_environment(&mut command);
         command.args(arguments);
-        let output = tokio::process::Command::from(command).output().await.context("starting inventoryctl")?;
         let line = arguments.join(" ");
+        let output = tokio::process::Command::from(command).kill_on_drop(true).output();
+        let output = tokio::time::timeout(COMMAND_LIMIT, output).await;
+        let output = output.with_context(|| format!("`inventoryctl {line}` has not ended after {COMMAND_LIMIT:?}"))?;
+        let output = output.context("starting inventoryctl")?;
         ensure!(output.status.success(), "`inventoryctl {line}` failed: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -359,7 +365,7 @@ fn is_ready(ops: SocketAddr) -> std::io::Result<bool> {
 
 async fn metric(ops: SocketAddr, series: &str) -> anyhow::Result<f64> {
     let mut connection = Connection::open(ops).await?;
-    let answer = connection.exchange(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await?;
+    let answer = connection.exchange_within(ANSWER_LIMIT, b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await?;
     let text = std::str::from_utf8(answer.body)?;
     let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
     value.with_context(|| format!("{ops} has no metric {series}"))
