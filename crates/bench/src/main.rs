@@ -47,6 +47,7 @@ enum Command {
         only: Vec<String>,
     },
     /// Moderate mixed load for a while; fails on drift, stale prices, error answers or memory that grows
+    #[command(after_help = soak::growth_help())]
     Soak {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=soak::MOST_MINUTES))]
         minutes: u64,
