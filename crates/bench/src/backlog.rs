@@ -54,9 +54,10 @@ pub(crate) async fn run(stack: &mut Stack, plan: &Plan, accepts: Option<f64>) ->
     let speed = Line::figure("drain", title, Unit::PerSecond, per_second, None);
     let speed = speed.against(accepts, Spread::of(&[ratio]), Some(AtLeast(FASTER)));
     let note = format!(
-        "{seconds:.2} s from the start of the worker's process to the last COMMIT; posted one by one at {}/s",
+        "{seconds:.2} s from the start of the worker's process to the last COMMIT; posted one by one at {}/s; \
+         nothing else ran meanwhile; one run",
         grouped(posted.per_second())
     );
     let rows = Line::figure("drain", "rows written for each view drained", Unit::RowsPerView, rows / drained, Some(AtMost(ROWS_PER_VIEW)));
-    Ok(vec![Line { note: Some(note), worker: Some(stack.worker_memory()?), ..speed }, rows])
+    Ok(vec![Line { worker: Some(stack.worker_memory()?), ..speed }.note(note), rows])
 }

@@ -8,6 +8,7 @@ pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) min: f64,
     pub(crate) max: f64,
+    pub(crate) samples: usize,
 }
 
 impl Spread {
@@ -17,7 +18,7 @@ impl Spread {
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
         let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
-        Some(Self { median: f64::midpoint(low, high), min, max })
+        Some(Self { median: f64::midpoint(low, high), min, max, samples: sorted.len() })
     }
 }
 
@@ -56,8 +57,8 @@ mod tests {
     #[test]
     fn a_median_is_the_middle_or_between_the_two_middles() {
         let of = |values: &[f64]| Spread::of(values);
-        assert_eq!(of(&[3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
-        assert_eq!(of(&[4.0, 1.0, 2.0, 3.0]), Some(Spread { median: 2.5, min: 1.0, max: 4.0 }));
+        assert_eq!(of(&[3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0, samples: 3 }));
+        assert_eq!(of(&[4.0, 1.0, 2.0, 3.0]), Some(Spread { median: 2.5, min: 1.0, max: 4.0, samples: 4 }));
         assert_eq!(of(&[]), None);
     }
 

@@ -52,7 +52,7 @@ pub(crate) async fn run(stack: &mut Stack, plan: &Plan) -> anyhow::Result<Vec<Li
     let delay = Line::figure("live", "202 to COMMIT under full load, p99", Unit::Milliseconds, millis(0.99), Some(Below(DELAY_MILLIS)));
     let note = format!("{} probes while {} views a second were accepted", delays.len(), crate::figures::grouped(load.per_second()));
     let rows = Line::figure("live", "rows written for each view under full load", Unit::RowsPerView, rows, Some(AtMost(ROWS_PER_VIEW)));
-    Ok(vec![Line { note: Some(note), delay_millis: Some([millis(0.5), millis(0.99)]), ..delay }, rows])
+    Ok(vec![Line { delay_millis: Some([millis(0.5), millis(0.99)]), ..delay }.note(note), rows])
 }
 
 /// Probes every product of the probes one view at a time, until `until`; returns the delays in nanoseconds.

@@ -67,6 +67,13 @@ pub(crate) struct Side {
     pub(crate) others_busy: Option<f64>,
 }
 
+impl Side {
+    /// The generator had no time left while the servers had some: they could have done more.
+    fn is_limited_by_load(&self) -> bool {
+        self.load_busy > SATURATED && self.servers_busy < SATURATED
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct Cpu {
     pub(crate) server: f64,
@@ -87,6 +94,7 @@ pub(crate) struct Line {
     pub(crate) baseline: Option<f64>,
     pub(crate) ratio: Option<Spread>,
     pub(crate) mark: Option<Mark>,
+    /// `None` without a mark, and where it cannot be judged; a note says why.
     pub(crate) met: Option<bool>,
     /// Candidate and baseline.
     pub(crate) sides: Vec<Side>,
@@ -94,7 +102,7 @@ pub(crate) struct Line {
     pub(crate) delay_millis: Option<[f64; 2]>,
     pub(crate) api: Option<Memory>,
     pub(crate) worker: Option<Memory>,
-    pub(crate) note: Option<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Line {
@@ -115,7 +123,7 @@ impl Line {
             delay_millis: None,
             api: None,
             worker: None,
-            note: None,
+            notes: Vec::new(),
         }
     }
 
@@ -125,6 +133,24 @@ impl Line {
         Self { baseline: Some(baseline), ratio, mark, ..self }
     }
 
+    /// What both sides took; the mark is not judged where that says nothing of the servers.
+    pub(crate) fn of_sides(self, sides: Vec<Side>) -> Self {
+        let line = Self { sides, ..self };
+        match limited(&line.sides, line.unit) {
+            Some(why) => line.not_judged(why),
+            None => line,
+        }
+    }
+
+    pub(crate) fn not_judged(self, why: &str) -> Self {
+        Self { met: None, ..self }.note(why)
+    }
+
+    pub(crate) fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
     fn cells(&self) -> [String; COLUMNS.len()] {
         let side = |place: usize, text: fn(&Side) -> String| self.sides.get(place).map(text).unwrap_or_default();
         let both = |[p50, p99]: [f64; 2]| format!("{} / {}", millis(p50), millis(p99));
@@ -132,15 +158,23 @@ impl Line {
         let cpu = |side: &Side| format!("{:.1} + {:.1}", side.cpu_micros.server, side.cpu_micros.redis);
         let busy = |side: &Side| format!("{:.0} / {:.0} %", 100.0 * side.servers_busy, 100.0 * side.load_busy);
         let memory = |memory: Option<Memory>| memory.map(|of| format!("{:.0} ({:.0})", of.resident_mib, of.peak_mib)).unwrap_or_default();
-        let ratio = |spread: Spread| format!("{:.2} ({:.2}–{:.2})", spread.median, spread.min, spread.max);
+        let ratio = |spread: Spread| match spread {
+            Spread { median, samples: 1, .. } => format!("{median:.2}"),
+            Spread { median, min, max, .. } => format!("{median:.2} ({min:.2}–{max:.2})"),
+        };
         let mark_unit = self.baseline.is_none().then_some(self.unit);
+        let judged = |met| match met {
+            Some(true) => "met",
+            Some(false) => "missed",
+            None => "not judged",
+        };
+        let mark = |mark: Mark| format!("{}, {}", mark.text(mark_unit), judged(self.met));
         [
             self.title.clone(),
             self.unit.text(self.value),
             self.baseline.map(|value| self.unit.text(value)).unwrap_or_default(),
             self.ratio.map(ratio).unwrap_or_default(),
-            self.mark.map(|mark| mark.text(mark_unit)).unwrap_or_default(),
-            self.met.map(|met| if met { "met" } else { "missed" }.to_owned()).unwrap_or_default(),
+            self.mark.map(mark).unwrap_or_default(),
             latency(0).or(self.delay_millis.map(both)).unwrap_or_default(),
             latency(1).unwrap_or_default(),
             side(0, cpu),
@@ -153,25 +187,43 @@ impl Line {
     }
 }
 
+/// Which side's figure is the load generator's rather than the servers', and what that says of the ratio.
+fn limited(sides: &[Side], unit: Unit) -> Option<&'static str> {
+    let by_load = |place: usize| sides.get(place).is_some_and(Side::is_limited_by_load);
+    // A rate that was held down is too low, a latency too high.
+    let lower = unit == Unit::PerSecond;
+    match (by_load(0), by_load(1)) {
+        (false, false) => None,
+        (true, true) => Some("the load generator was the limit of both: the ratio says nothing"),
+        (_, baseline) if baseline == lower => Some("the load generator was the limit: the ratio is at most this"),
+        _ => Some("the load generator was the limit: the ratio is at least this"),
+    }
+}
+
+/// Share of a core from which on it is what limits.
+const SATURATED: f64 = 0.95;
+
 /// Share of a core that others may take before the figures are doubted. The kernel itself takes some of it.
 const DISTURBING: f64 = 0.15;
 
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 13] = [
     "row",
-    "candidate",
+    "ours",
     "baseline",
     "ratio (min–max)",
     "mark",
-    "",
     "p50 / p99 ms",
     "baseline's",
-    "CPU µs, server + Redis",
+    "CPU µs a request (server + Redis)",
     "baseline's",
     "core busy by servers / load",
     "baseline's",
     "API MiB (peak)",
     "worker MiB (peak)",
 ];
+
+/// Those that the README has room for; the others are for the terminal, and in the JSON.
+const README_COLUMNS: usize = 9;
 
 /// All that one run found.
 #[derive(Debug, Serialize)]
@@ -204,9 +256,9 @@ impl Report {
     pub(crate) fn markdown(&self) -> String {
         let mut text = self.heading().join("  \n") + "\n\n";
         for (place, row) in self.rows().enumerate() {
-            text += &format!("| {} |\n", row.join(" | "));
+            text += &format!("| {} |\n", row[..README_COLUMNS].join(" | "));
             if place == 0 {
-                text += &format!("|{}\n", "---|".repeat(COLUMNS.len()));
+                text += &format!("|{}\n", "---|".repeat(README_COLUMNS));
             }
         }
         self.notes().for_each(|note| text += &format!("\n{note}  "));
@@ -222,8 +274,8 @@ impl Report {
     }
 
     fn notes(&self) -> impl Iterator<Item = String> {
-        let of_lines = self.lines.iter().filter_map(|line| Some(format!("{}: {}", line.title, line.note.as_ref()?)));
-        of_lines.chain(self.disturbance())
+        let of_line = |line: &Line| line.notes.iter().map(|note| format!("{}: {note}", line.title)).collect::<Vec<_>>();
+        self.lines.iter().flat_map(of_line).chain(self.disturbance())
     }
 
     fn disturbance(&self) -> Option<String> {
@@ -255,12 +307,12 @@ mod tests {
             load_busy: 0.5,
             others_busy: Some(0.2),
         };
-        let spread = Spread { median: 0.45, min: 0.4, max: 0.5 };
+        let spread = Spread { median: 0.45, min: 0.4, max: 0.5, samples: 5 };
         let get = Line::figure("get-64", "GET", Unit::PerSecond, 45_000.4, None);
-        let get = Line { sides: vec![side(45_000.4), side(100_000.0)], ..get.against(100_000.0, Some(spread), Some(Mark::AtLeast(0.4))) };
+        let get = get.against(100_000.0, Some(spread), Some(Mark::AtLeast(0.4))).of_sides(vec![side(45_000.4), side(100_000.0)]);
         let memory = Memory { resident_mib: 70.2, peak_mib: 71.0 };
         let api = Line::figure("memory", "memory of the API", Unit::Mib, 70.2, Some(Mark::AtMost(64.0)));
-        let api = Line { api: Some(memory), note: Some("after all".to_owned()), ..api };
+        let api = Line { api: Some(memory), ..api }.note("after all");
         let text = |text: &str| text.to_owned();
         let (machine, servers, cores) = (text("2 cores X"), text("Redis 7"), text("pinned"));
         Report { machine, servers, cores, method: text("fast"), seconds: 1.0, account: text("all there"), lines: vec![get, api] }
@@ -269,14 +321,42 @@ mod tests {
     #[test]
     fn the_readme_gets_a_table_with_marks_in_words() {
         let expected = "2 cores X; pinned  \nRedis 7  \nfast\n\n\
-            | row | candidate | baseline | ratio (min–max) | mark |  | p50 / p99 ms | baseline's | CPU µs, server + Redis | baseline's \
-            | core busy by servers / load | baseline's | API MiB (peak) | worker MiB (peak) |\n\
-            |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n\
-            | GET | 45,000/s | 100,000/s | 0.45 (0.40–0.50) | ≥ 0.4 | met | 0.521 / 12 | 0.521 / 12 | 10.0 + 2.0 | 10.0 + 2.0 \
-            | 100 / 50 % | 100 / 50 % |  |  |\n\
-            | memory of the API | 70 MiB |  |  | ≤ 64 MiB | missed |  |  |  |  |  |  | 70 (71) |  |\n\n\
+            | row | ours | baseline | ratio (min–max) | mark | p50 / p99 ms | baseline's | CPU µs a request (server + Redis) | baseline's |\n\
+            |---|---|---|---|---|---|---|---|---|\n\
+            | GET | 45,000/s | 100,000/s | 0.45 (0.40–0.50) | ≥ 0.4, met | 0.521 / 12 | 0.521 / 12 | 10.0 + 2.0 | 10.0 + 2.0 |\n\
+            | memory of the API | 70 MiB |  |  | ≤ 64 MiB, missed |  |  |  |  |\n\n\
             memory of the API: after all  \nothers took up to 20 % of a core while this was measured: do not trust it  \nall there\n";
         assert_eq!(report().markdown(), expected);
+    }
+
+    #[test]
+    fn what_the_readme_has_no_room_for_is_on_the_terminal() {
+        let table = report().table();
+        for cell in ["core busy by servers / load", "100 / 50 %", "API MiB (peak)", "70 (71)"] {
+            assert!(table.contains(cell) && !report().markdown().contains(cell), "{cell}: {table}");
+        }
+    }
+
+    #[test]
+    fn a_mark_is_not_judged_where_the_load_generator_was_the_limit() {
+        let report = report();
+        let (free, full) =
+            (report.lines[0].sides[0].clone(), Side { servers_busy: 0.9, load_busy: 0.96, ..report.lines[0].sides[0].clone() });
+        let both_full = Side { servers_busy: 0.96, ..full.clone() };
+        let line = |unit, sides: [&Side; 2]| {
+            let mark = Some(Mark::AtLeast(0.4));
+            Line::figure("x", "x", unit, 1.0, None).against(2.0, Spread::of(&[0.5]), mark).of_sides(sides.map(Clone::clone).to_vec())
+        };
+        let rate = |sides| line(Unit::PerSecond, sides);
+        assert_eq!(rate([&free, &both_full]).met, Some(true));
+        let limited = rate([&free, &full]);
+        assert_eq!(limited.met, None);
+        assert_eq!(limited.notes, ["the load generator was the limit: the ratio is at most this"]);
+        assert_eq!(limited.cells()[3..5], ["0.50", "≥ 0.4, not judged"]);
+        assert!(rate([&full, &free]).notes[0].ends_with("at least this"));
+        assert!(rate([&full, &full]).notes[0].ends_with("says nothing"));
+        assert!(line(Unit::Milliseconds, [&free, &full]).notes[0].ends_with("at least this"));
+        assert!(line(Unit::Milliseconds, [&full, &free]).notes[0].ends_with("at most this"));
     }
 
     #[test]

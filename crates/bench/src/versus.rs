@@ -135,11 +135,12 @@ impl Versus {
         let figure = |side: &Side| if by_latency { side.p50_millis } else { side.per_second };
         let unit = if by_latency { Unit::Milliseconds } else { Unit::PerSecond };
         let line = Line::figure(self.row, self.title, unit, figure(&sides[0]), None);
-        let line = line.against(figure(&sides[1]), Spread::of(&paired(&pairs)), self.mark);
-        let taken: u64 = turns[1].iter().map(|turn| turn.slice.answered).sum();
-        let note = || format!("the textbook's worker left {left_behind} of {taken} views behind, the drain none");
-        let note = (self.against == Kind::Textbook).then(note);
-        Ok(Line { sides, note, api: Some(stack.api_memory()?), worker: Some(stack.worker_memory()?), ..line })
+        let mut line = line.against(figure(&sides[1]), Spread::of(&paired(&pairs)), self.mark).of_sides(sides);
+        if self.against == Kind::Textbook {
+            let taken: u64 = turns[1].iter().map(|turn| turn.slice.answered).sum();
+            line = line.note(format!("the textbook's worker left {left_behind} of {taken} views behind, the drain none"));
+        }
+        Ok(Line { api: Some(stack.api_memory()?), worker: Some(stack.worker_memory()?), ..line })
     }
 }
 
