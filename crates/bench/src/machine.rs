@@ -9,6 +9,8 @@ pub(crate) enum Cores {
     Apart {
         servers: usize,
         load: usize,
+        /// They are hyper-threads of one core, and each slows the other.
+        siblings: bool,
     },
     /// Nothing is pinned; the text says why.
     Shared(String),
@@ -26,7 +28,7 @@ impl Cores {
             [servers, load, ..] => [*servers, *load],
             _ => return Ok(Self::Shared("one core only: servers and load generator share it".to_owned())),
         };
-        let cores = Self::Apart { servers, load };
+        let cores = Self::Apart { servers, load, siblings: are_siblings(servers, load) };
         Ok(match pin(std::process::id(), load)? {
             Ok(()) => cores,
             Err(refusal) => Self::Shared(format!("cores cannot be chosen here ({refusal}): servers and load generator share them")),
@@ -59,7 +61,10 @@ impl Cores {
     /// For the heading of the figures.
     pub(crate) fn describe(&self) -> String {
         match self {
-            Self::Apart { servers, load } => format!("all servers on core {servers}, load generator on core {load}"),
+            Self::Apart { servers, load, siblings } => {
+                let apart = format!("all servers on core {servers}, load generator on core {load}");
+                if *siblings { apart + ", which are hyper-threads of one core: each slows the other" } else { apart }
+            }
             Self::Shared(why) => why.clone(),
         }
     }
@@ -71,6 +76,13 @@ fn pin(pid: u32, core: usize) -> anyhow::Result<Result<(), String>> {
     let output = output.context("taskset is not installed: type\n  apt-get install -y util-linux")?;
     let refusal = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Ok(if output.status.success() { Ok(()) } else { Err(refusal) })
+}
+
+/// As far as the system says: a container may hide it.
+/// <https://docs.kernel.org/admin-guide/cputopology.html>
+fn are_siblings(one: usize, other: usize) -> bool {
+    let list = std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu{one}/topology/thread_siblings_list"));
+    parse_list(&list.unwrap_or_default()).contains(&other)
 }
 
 /// `0-2,5` → 0, 1, 2, 5
@@ -100,5 +112,18 @@ mod tests {
         assert_eq!(parse_list("\t0-2,5"), [0, 1, 2, 5]);
         assert_eq!(parse_list("3\n"), [3]);
         assert_eq!(parse_list(""), [0; 0]);
+    }
+
+    #[test]
+    fn the_heading_says_where_two_cores_are_one() {
+        let heading = |siblings| Cores::Apart { servers: 0, load: 1, siblings }.describe();
+        assert_eq!(heading(false), "all servers on core 0, load generator on core 1");
+        assert!(heading(true).ends_with("core 1, which are hyper-threads of one core: each slows the other"));
+    }
+
+    #[test]
+    fn a_core_is_its_own_sibling_and_not_that_of_one_that_is_not_there() {
+        assert!(!are_siblings(0, usize::MAX) && !are_siblings(usize::MAX, 0));
+        assert_eq!(are_siblings(0, 0), std::path::Path::new("/sys/devices/system/cpu/cpu0/topology").exists());
     }
 }

@@ -280,7 +280,7 @@ impl Stack {
                 used.insert(who, usage::of_process(process.pid()).map_err(|_| process.error("died while it was measured"))?);
             }
         }
-        if let Cores::Apart { servers, load } = &self.cores {
+        if let Cores::Apart { servers, load, .. } = &self.cores {
             used.insert(Who::ServersCore, usage::of_core(*servers)?);
             used.insert(Who::LoadCore, usage::of_core(*load)?);
         }
