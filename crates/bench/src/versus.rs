@@ -6,7 +6,7 @@ use crate::load::{self, End, Slice};
 use crate::progress::Progress;
 use crate::report::{Cpu, Line, Mark, Side, Unit};
 use crate::requests::{PRICE_SPAN, PRODUCTS, Popularity, Requests};
-use crate::rows::Plan;
+use crate::rows::{EVERYSEC, Plan};
 use crate::stack::{Baseline, OURS, Stack, THEIRS};
 use crate::usage::{Used, Who, between};
 use anyhow::ensure;
@@ -50,6 +50,17 @@ struct Turn {
 impl Versus {
     pub(crate) fn planned(&self, plan: &Plan) -> Duration {
         2 * plan.rounds * (plan.warm + plan.measured)
+    }
+
+    /// What a view that was answered 202 survives on either side, where they differ or would be thought to.
+    pub(crate) fn durability(&self) -> Option<&'static str> {
+        let Work::View(_) = self.work else { return None };
+        match (self.against, self.fsync == EVERYSEC) {
+            (Kind::Direct, true) => Some("with everysec our 202 may lose about a second with the host, the baseline's loses nothing"),
+            (Kind::Direct, false) => Some("both at full durability: what was answered 202 survives the host"),
+            (Kind::Textbook, true) => Some("with everysec the 202 of both may lose about a second with the host"),
+            _ => None,
+        }
     }
 
     /// # Errors
@@ -136,6 +147,9 @@ impl Versus {
         let unit = if by_latency { Unit::Milliseconds } else { Unit::PerSecond };
         let line = Line::figure(self.row, self.title, unit, figure(&sides[0]), None);
         let mut line = line.against(figure(&sides[1]), Spread::of(&paired(&pairs)), self.mark).of_sides(sides);
+        if let Some(durability) = self.durability() {
+            line = line.note(durability);
+        }
         if self.against == Kind::Textbook {
             let taken: u64 = turns[1].iter().map(|turn| turn.slice.answered).sum();
             line = line.note(format!("the textbook's worker left {left_behind} of {taken} views behind, the drain none"));
