@@ -25,7 +25,7 @@ pub(crate) const THEIRS: &str = "baseline";
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const END_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a command of `inventoryctl` may take; the longest is the migration.
+/// How long a command of `inventoryctl`, of which the migration is the longest, or a question to MySQL may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long what was accepted may take to be in MySQL, and how often that is looked at.
@@ -224,8 +224,10 @@ impl Stack {
 
     /// A number out of MySQL.
     pub(crate) async fn number(&self, sql: &str) -> anyhow::Result<u64> {
-        let mut connection = self.sql.get_conn().await?;
-        let value: Option<Option<u64>> = connection.query_first(sql).await.with_context(|| sql.to_owned())?;
+        let answer = async { self.sql.get_conn().await?.query_first(sql).await };
+        let answer = tokio::time::timeout(COMMAND_LIMIT, answer).await;
+        let answer = answer.with_context(|| format!("MySQL has not answered after {COMMAND_LIMIT:?}: {sql}"))?;
+        let value: Option<Option<u64>> = answer.with_context(|| sql.to_owned())?;
         Ok(value.flatten().unwrap_or_default())
     }
 
