@@ -1,4 +1,4 @@
-//! How a command ends: the exit codes of API.md, and the failures that lead to them.
+//! How a command ends: the exit codes that `--help` lists, and the failures that lead to them.
 
 use std::fmt::Display;
 use std::io;

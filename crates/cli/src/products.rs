@@ -1,7 +1,7 @@
 //! The products of a file: one of each SKU, from all its lines.
 //!
-//! Promises that the order of lines with equal standing does not matter but where API.md
-//! says so: the first name seen wins a tie of frequency, the last line a tie of time.
+//! Promises that the order of lines with equal standing does not matter but in two
+//! cases: the first name seen wins a tie of frequency, the last line a tie of time.
 
 use crate::online_retail::ProductLine;
 use chrono::NaiveDateTime;
