@@ -1,7 +1,8 @@
 //! A file that appears under its name whole, or not at all.
 //!
 //! It is written beside its place, forced to the disk and renamed. Whoever is interrupted before leaves what was there; only a
-//! process that was killed outright leaves its hidden `.part` file, which nothing reads.
+//! process that was killed outright leaves its hidden `.part` file, which nothing reads. Who may read it is as before; its owner
+//! is who wrote it last.
 
 use crate::exit::{Exit, Failure};
 use std::fs::{File, Permissions};
@@ -12,6 +13,9 @@ use tempfile::NamedTempFile;
 
 /// What a program gives a file that it makes; the umask takes from it.
 const MODE: u32 = 0o666;
+
+/// What of an existing file's mode is kept.
+const RIGHTS: u32 = 0o777;
 
 pub(crate) struct NewFile {
     part: NamedTempFile,
@@ -26,7 +30,8 @@ impl NewFile {
     /// The place is no place for a file, or the folder cannot be written.
     pub(crate) fn begin(path: &Path) -> Result<Self, Failure> {
         let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        if place.metadata().is_ok_and(|there| !there.is_file()) {
+        let there = place.metadata().ok();
+        if there.as_ref().is_some_and(|there| !there.is_file()) {
             return Err(Failure::new(Exit::Usage, format!("{} is no regular file; write - for stdout", path.display())));
         }
         let Some(name) = place.file_name() else {
@@ -34,9 +39,8 @@ impl NewFile {
         };
         let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
         let prefix = format!(".{}.", name.to_string_lossy());
-        let mut builder = tempfile::Builder::new();
-        let part = builder.prefix(&prefix).suffix(".part").permissions(Permissions::from_mode(MODE)).tempfile_in(&folder);
-        let part = part.map_err(|fault| Failure::doing(format!("making {}", path.display()), &fault))?;
+        let rights = there.map(|there| there.permissions().mode() & RIGHTS);
+        let part = part(&prefix, &folder, rights).map_err(|fault| Failure::doing(format!("making {}", path.display()), &fault))?;
         Ok(Self { part, folder, place })
     }
 
@@ -54,6 +58,18 @@ impl NewFile {
         self.part.persist(&self.place)?;
         File::open(&self.folder)?.sync_all()
     }
+}
+
+/// Never open to more than it will be, not even while it is written.
+fn part(prefix: &str, folder: &Path, rights: Option<u32>) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    let mode = Permissions::from_mode(rights.unwrap_or(MODE));
+    let part = builder.prefix(prefix).suffix(".part").permissions(mode).tempfile_in(folder)?;
+    if let Some(rights) = rights {
+        // The umask took from it.
+        part.as_file().set_permissions(Permissions::from_mode(rights))?;
+    }
+    Ok(part)
 }
 
 #[cfg(test)]
@@ -82,6 +98,22 @@ mod tests {
         linked.finish().unwrap();
         assert_eq!(std::fs::read_to_string(&place).unwrap(), "two");
         assert!(link.symlink_metadata().unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_keeps_who_may_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("all.csv");
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & RIGHTS;
+        NewFile::begin(&place).unwrap().finish().unwrap();
+        // The last has a right that a usual umask takes.
+        for rights in [0o600, 0o640, 0o622] {
+            std::fs::set_permissions(&place, Permissions::from_mode(rights)).unwrap();
+            let file = NewFile::begin(&place).unwrap();
+            assert_eq!(mode(file.part.path()), rights, "while it is written");
+            file.finish().unwrap();
+            assert_eq!(mode(&place), rights);
+        }
     }
 
     #[test]
