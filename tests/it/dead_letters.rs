@@ -156,6 +156,20 @@ async fn what_is_dropped_is_gone_for_good_and_stays_in_the_account_as_dead() {
 }
 
 #[tokio::test]
+async fn a_drop_that_is_not_confirmed_tells_every_letter_however_many_products_they_are_of() {
+    const MANY: u64 = 10_001;
+    let shop = Shop::start().await;
+    let rows: Vec<String> = (1..=MANY).map(|id| format!("(0, 'b', {id}, 2, 'unknown_product')")).collect();
+    shop.run(&format!("INSERT INTO dead_letters (shard, batch, product_id, views, reason) VALUES {}", rows.join(", "))).await;
+    let asked = shop.ctl(None, &["dead-letters", "drop", "--all"]).await;
+    assert_eq!(asked.code, Some(2));
+    assert!(asked.stderr.contains("10001 dead letters with 20002 views would be dropped"), "{asked:?}");
+    shop.run("UPDATE dead_letters SET state = 'dropped'").await;
+    let asked = shop.ctl(None, &["dead-letters", "drop", "--all"]).await;
+    assert!(asked.stderr.contains("0 dead letters with 0 views"), "{asked:?}");
+}
+
+#[tokio::test]
 async fn a_paused_queue_refuses_a_replay_and_nothing_is_written() {
     let (shop, books) = shop_with_letters().await;
     make(&shop, LATE).await;

@@ -188,8 +188,7 @@ pub(crate) async fn drop(which: &WhichArgs, yes: bool, mysql: &MySql, output: &O
     if yes {
         return report(letters::drop_all(mysql, &selection).await, false, output);
     }
-    let groups = dead_letters::groups(mysql, &selection, false, MOST_LISTED).await?;
-    let (letters, views) = groups.iter().fold((0, 0), |(letters, views), group| (letters + group.letters, views + group.views));
+    let (letters, views) = dead_letters::sum(mysql, &selection).await?;
     let what = format!("{letters} dead letters with {views} views would be dropped for good");
     Err(Failure::new(Exit::Usage, format!("{what}; nothing was changed: add --yes to do it")))
 }

@@ -118,6 +118,19 @@ pub async fn groups(mysql: &MySql, selection: &Selection, all: bool, limit: u64)
     mysql.rows(MysqlOp::Letters, sql, ()).await?.into_iter().map(group).collect()
 }
 
+/// How many letters are dead among those selected, and their views.
+///
+/// # Errors
+/// MySQL is away.
+pub async fn sum(mysql: &MySql, selection: &Selection) -> Result<(u64, u64), Error> {
+    let sql = format!(
+        "SELECT COUNT(*) AS letters, CAST(COALESCE(SUM(d.views), 0) AS UNSIGNED) AS total FROM dead_letters d WHERE d.state = 'dead'{}",
+        selection.sql()
+    );
+    let rows = mysql.rows(MysqlOp::Letters, sql, ()).await?;
+    rows.into_iter().next().map_or(Ok((0, 0)), |mut row| Ok((take(&mut row, "letters")?, take(&mut row, "total")?)))
+}
+
 /// Single letters by rising id; with `all` also those that were replayed or dropped.
 ///
 /// # Errors
