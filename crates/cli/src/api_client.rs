@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::time::Duration;
+use telemetry::config::masked_url;
 
 /// Twice the time limit that the API sets itself, so that its own 503 comes first.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,6 +43,8 @@ pub(crate) enum Answer {
 /// One API process, called over one connection.
 pub(crate) struct ApiClient {
     base: String,
+    /// `base` without its password, for messages.
+    place: String,
     http: Client,
 }
 
@@ -69,12 +72,17 @@ impl ApiClient {
     /// Makes the client; the connection is opened by the first call.
     ///
     /// # Errors
-    /// `url` is not `http://…`, or the token cannot stand in a header.
+    /// `url` is not `http://…`, it names a user beside a token, or the token cannot stand in a header.
     pub(crate) fn new(url: &str, token: Option<&str>) -> Result<Self, Failure> {
         let usage = |message: String| Failure::new(Exit::Usage, message);
-        let parsed = reqwest::Url::parse(url).map_err(|fault| usage(format!("API address {url:?}: {fault}")))?;
+        let place = masked_url(url.trim_end_matches('/'));
+        let parsed = reqwest::Url::parse(url).map_err(|fault| usage(format!("API address {place:?}: {fault}")))?;
         if parsed.scheme() != "http" {
-            return Err(usage(format!("API address {url:?}: only http:// is supported, such as http://127.0.0.1:8080")));
+            return Err(usage(format!("API address {place:?}: only http:// is supported, such as http://127.0.0.1:8080")));
+        }
+        if token.is_some() && (!parsed.username().is_empty() || parsed.password().is_some()) {
+            let cure = "a request carries one of both: leave out the user of --url or the token";
+            return Err(usage(format!("API address {place:?} names a user, and there is a token (--token, INVENTORY_TOKEN); {cure}")));
         }
         let mut headers = HeaderMap::new();
         if let Some(token) = token {
@@ -92,7 +100,7 @@ impl ApiClient {
             .pool_max_idle_per_host(1)
             .build()
             .map_err(|fault| Failure::doing("making the HTTP client", &fault))?;
-        Ok(Self { base: url.trim_end_matches('/').to_owned(), http })
+        Ok(Self { base: url.trim_end_matches('/').to_owned(), place, http })
     }
 
     /// A page of at most `limit` products.
@@ -206,7 +214,7 @@ impl ApiClient {
 
     fn unanswered(&self, fault: &reqwest::Error) -> String {
         let hint = "is inventory-api running, and is this its address? (--url, INVENTORY_URL)";
-        format!("no answer from {}: {}; {hint}", self.base, chain(fault))
+        format!("no answer from {}: {}; {hint}", self.place, chain(fault))
     }
 
     /// What an answer says in the form that is expected of it.
@@ -218,7 +226,7 @@ impl ApiClient {
     }
 
     fn odd(&self, fault: &str) -> Failure {
-        Failure::new(Exit::Failure, format!("{} does not answer like an inventory API: {fault}", self.base))
+        Failure::new(Exit::Failure, format!("{} does not answer like an inventory API: {fault}", self.place))
     }
 }
 
@@ -281,6 +289,24 @@ mod tests {
         }
         assert!(ApiClient::new("http://127.0.0.1:8080/", Some("secret")).is_ok());
         assert!(ApiClient::new("http://127.0.0.1:8080/", Some("a\nb")).is_err());
+    }
+
+    #[tokio::test]
+    async fn the_password_of_an_address_is_in_no_message() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let url = format!("http://shop:p4ss@{free}/");
+        for (url, token) in [("https://shop:p4ss@h", None), ("http://shop:p4ss@h:port", None), ("shop:p4ss@h", None), (&url, Some("t"))] {
+            let failure = ApiClient::new(url, token).err().unwrap();
+            assert_eq!(failure.exit, Exit::Usage, "{failure:?}");
+            assert!(failure.message.contains("shop:***@") && !failure.message.contains("p4ss"), "{failure:?}");
+        }
+        let client = ApiClient::new(&url, None).unwrap();
+        let unanswered = client.product(ProductId::new(1).unwrap()).await.unwrap_err();
+        for message in [unanswered.message, client.odd("a fault").message] {
+            assert!(message.contains(&format!("http://shop:***@{free}")) && !message.contains("p4ss"), "{message}");
+        }
+        let user_alone = ApiClient::new(&format!("http://shop@{free}"), Some("t")).err().map(|failure| failure.exit);
+        assert_eq!(user_alone, Some(Exit::Usage));
     }
 
     #[tokio::test]
