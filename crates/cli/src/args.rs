@@ -199,8 +199,10 @@ pub(crate) enum QueueVerb {
     /// End the hold of `queue pause`
     Resume,
     /// Wait until all views accepted so far are in MySQL
+    ///
+    /// When the wait was not enough it says why and exits 5 where the queue is paused, 7 where a store is away, 1 where workers need more time or none seems to run. No view is lost by that.
     Flush {
-        /// How long; exits 1 with the cause when that was not enough
+        /// How long at most
         #[arg(long, default_value = "30s", value_parser = parse_wait)]
         wait: Duration,
     },

@@ -170,11 +170,12 @@ pub(crate) async fn flush(wait: Duration, stores: &Stores, output: &Output) -> R
             Ok(Exit::Ok)
         }
         Err(unfinished) => {
-            let cause = match &unfinished.why {
-                Why::RedisAway(error) | Why::MysqlAway(error) => format!(" ({error})"),
-                Why::Paused(_) | Why::NoWorker | Why::NotYet => String::new(),
+            let (exit, cause) = match &unfinished.why {
+                Why::RedisAway(error) | Why::MysqlAway(error) => (Exit::Unreachable, format!(" ({error})")),
+                Why::Paused(_) => (Exit::Conflict, String::new()),
+                Why::NoWorker | Why::NotYet => (Exit::Failure, String::new()),
             };
-            Err(Failure::new(Exit::Failure, format!("not flushed within {}: {unfinished}{cause}", format_duration(wait))))
+            Err(Failure::new(exit, format!("not flushed within {}: {unfinished}{cause}", format_duration(wait))))
         }
     }
 }
