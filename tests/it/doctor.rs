@@ -217,6 +217,7 @@ async fn a_redis_that_is_busy_with_a_script_is_freed_by_the_printed_line() {
     config(&shop, "requirepass", "hunter2").await;
     let found = examine(&shop).await;
     assert!(found.cure("redis", "reached", "do")[0].contains("password"), "{:?}", found.outcome);
+    assert_eq!(found.outcome.code, Some(6), "it is there, and lets us not in");
 }
 
 #[tokio::test]
@@ -302,10 +303,14 @@ async fn a_store_that_is_away_is_a_row_and_the_rest_is_examined() {
 async fn a_server_that_lets_us_not_in_says_what_to_do() {
     let shop = Shop::start().await;
     let found = examine_as("nobody", &shop, &[]).await;
-    assert_eq!((found.outcome.code, found.state("mysql", "reached")), (Some(7), "bad"));
+    assert_eq!((found.outcome.code, found.state("mysql", "reached")), (Some(6), "bad"));
+    let away = format!("redis://127.0.0.1:{}/0", servers::free_port().unwrap());
+    let both = examine_as("nobody", &shop, &["--redis-url", &away]).await;
+    assert_eq!(both.outcome.code, Some(7), "one that is away weighs more");
     assert!(found.cure("mysql", "reached", "do")[0].contains("user and password"), "{:?}", found.outcome);
     let absent = format!("{}_absent", shop.mysql_url("root"));
     let found = examine_as("root", &shop, &["--mysql-url", &absent]).await;
+    assert_eq!(found.outcome.code, Some(6));
     let [line] = &found.cure("mysql", "reached", "sql")[..] else { panic!("{:?}", found.outcome) };
     shop.run(line).await;
     let found = examine_as("root", &shop, &["--mysql-url", &absent]).await;

@@ -124,7 +124,7 @@ pub(crate) enum Command {
     Token(TokenVerb),
     /// Examine the servers for what the guarantees rest on
     ///
-    /// Exits 5 where they deviate, 7 where one is away; changes nothing. Rights are examined of the user in the URL of MySQL: run it with each program's settings.
+    /// Exits 5 where they deviate, 6 where one lets us not in, 7 where one is away; changes nothing. Rights are examined of the user in the URL of MySQL: run it with each program's settings.
     Doctor(DoctorArgs),
     /// The settings of this command line
     #[command(subcommand)]

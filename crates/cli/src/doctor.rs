@@ -35,7 +35,15 @@ const REDIS_RESTS: &str = "Views are accepted, prices can be changed, reads are 
 /// What became of one server.
 struct Examined {
     findings: Vec<Finding>,
-    is_away: bool,
+    /// Why it could not be examined.
+    failed: Option<Exit>,
+}
+
+impl Examined {
+    /// One that was not reached, or let us not in.
+    fn not(reached: Finding, exit: Exit) -> Self {
+        Self { findings: vec![reached], failed: Some(exit) }
+    }
 }
 
 /// What all Redis servers are judged by.
@@ -68,21 +76,18 @@ pub(crate) async fn run(args: &DoctorArgs, connection: &Connection, output: &Out
     if let Some((url, server)) = cache_url.as_deref().zip(cache) {
         all.push(examined_redis(Roles::Cache, url, server, &ours)?);
     }
-    let is_away = all.iter().any(|examined| examined.is_away);
+    let failed = all.iter().filter_map(|examined| examined.failed).max_by_key(|exit| *exit as u8);
     let findings: Vec<Finding> = all.into_iter().flat_map(|examined| examined.findings).chain(api?).collect();
     match output.format() {
         Format::Table => output.text(&report::text(&findings, report::width()))?,
         Format::Json | Format::Ndjson | Format::Csv => output.rows(&findings)?,
     }
-    Ok(exit(is_away, &findings))
+    Ok(exit(failed, &findings))
 }
 
-fn exit(is_away: bool, findings: &[Finding]) -> Exit {
-    match findings.iter().map(|finding| finding.state).max() {
-        _ if is_away => Exit::Unreachable,
-        Some(State::Warn | State::Bad) => Exit::Conflict,
-        _ => Exit::Ok,
-    }
+fn exit(failed: Option<Exit>, findings: &[Finding]) -> Exit {
+    let deviates = findings.iter().any(|finding| finding.state > State::Note);
+    failed.unwrap_or(if deviates { Exit::Conflict } else { Exit::Ok })
 }
 
 /// Also returns the id of the deployment, if the database has one.
@@ -91,29 +96,32 @@ async fn examine_mysql(connection: &Connection) -> Result<(Examined, Option<Stri
     let reached = |verdict| Finding::new(Subject::MySql, REACHED, MYSQL_RESTS, verdict);
     let server = match mysql_server::examine(&mysql).await {
         Ok(server) => server,
-        Err(error) => return Ok((Examined { findings: vec![reached(mysql_away(&mysql.place(), &error))], is_away: true }, None)),
+        Err(error) => {
+            let (exit, verdict) = mysql_away(&mysql.place(), &error);
+            return Ok((Examined::not(reached(verdict), exit), None));
+        }
     };
     let first = reached(Verdict::ok(format!("{} as {}", mysql.place(), server.user)));
     let deployment = server.deployment.as_ref().ok().cloned().flatten();
     let stores = &connection.stores;
     let facts = mysql::Facts { server, connections: stores.mysql_connections, cache_ttl: stores.cache_ttl };
     let findings = std::iter::once(first).chain(judge(Subject::MySql, mysql::CHECKS, &facts)).collect();
-    Ok((Examined { findings, is_away: false }, deployment))
+    Ok((Examined { findings, failed: None }, deployment))
 }
 
-fn mysql_away(place: &str, error: &Error) -> Verdict {
+fn mysql_away(place: &str, error: &Error) -> (Exit, Verdict) {
     let lost = "Cached products are read, everything else of them is answered 503; views are accepted until the queue is full.";
     let verdict = Verdict::bad(format!("{place}: {error}")).lost(lost);
     if mysql_server::is_denied(error) {
-        return verdict.cure(Do, "set user and password right in INVENTORY_MYSQL_URL (or the file of INVENTORY_MYSQL_URL_FILE)");
+        let cure = "set user and password right in INVENTORY_MYSQL_URL (or the file of INVENTORY_MYSQL_URL_FILE)";
+        return (Exit::NotAllowed, verdict.cure(Do, cure));
     }
     if mysql_server::is_unknown_database(error) {
         let name = place.rsplit('/').next().unwrap_or_default();
-        return verdict.cure(Sql, format!("CREATE DATABASE `{name}` CHARACTER SET utf8mb4;"));
+        return (Exit::NotAllowed, verdict.cure(Sql, format!("CREATE DATABASE `{name}` CHARACTER SET utf8mb4;")));
     }
-    verdict
-        .cure(Do, "start the server, or name the right one:")
-        .cure(Setting, "INVENTORY_MYSQL_URL=mysql://user:password@host:port/database")
+    let verdict = verdict.cure(Do, "start the server, or name the right one:");
+    (Exit::Unreachable, verdict.cure(Setting, "INVENTORY_MYSQL_URL=mysql://user:password@host:port/database"))
 }
 
 fn examined_redis(roles: Roles, url: &str, server: Result<redis_server::Server, Error>, ours: &Ours) -> Result<Examined, Failure> {
@@ -122,7 +130,10 @@ fn examined_redis(roles: Roles, url: &str, server: Result<redis_server::Server, 
     let reached = |verdict| Finding::new(subject, REACHED, REDIS_RESTS, verdict);
     let server = match server {
         Ok(server) => server,
-        Err(error) => return Ok(Examined { findings: vec![reached(redis_away(subject, &place, &error))], is_away: true }),
+        Err(error) => {
+            let (exit, verdict) = redis_away(subject, &place, &error);
+            return Ok(Examined::not(reached(verdict), exit));
+        }
     };
     let first = reached(Verdict::ok(place.name.clone()));
     let facts = redis::Facts {
@@ -133,23 +144,29 @@ fn examined_redis(roles: Roles, url: &str, server: Result<redis_server::Server, 
         deployment: ours.deployment.clone(),
         queue_run_id: ours.queue_run_id.clone().filter(|_| roles == Roles::Cache),
     };
-    Ok(Examined { findings: std::iter::once(first).chain(judge(subject, redis::CHECKS, &facts)).collect(), is_away: false })
+    Ok(Examined { findings: std::iter::once(first).chain(judge(subject, redis::CHECKS, &facts)).collect(), failed: None })
 }
 
-fn redis_away(subject: Subject, place: &Place, error: &Error) -> Verdict {
+fn redis_away(subject: Subject, place: &Place, error: &Error) -> (Exit, Verdict) {
     let (lost, variable) = match subject {
         Subject::Cache => ("Every read goes to MySQL; prices are answered 503.", "INVENTORY_CACHE_REDIS_URL"),
         _ => ("Views and prices are answered 503; reads go to MySQL.", "INVENTORY_REDIS_URL"),
     };
     let verdict = Verdict::bad(format!("{}: {error}", place.name)).lost(lost);
-    match error.to_string() {
-        busy if busy.contains("BUSY") => verdict
-            .cure(Shell, format!("{} SCRIPT KILL", place.redis_cli))
-            .cure(Do, "find whose script it is: ours end by themselves within tens of ms"),
-        denied if ["NOAUTH", "WRONGPASS", "NOPERM", "AuthenticationFailed"].iter().any(|word| denied.contains(word)) => {
-            verdict.cure(Do, format!("set user and password right in {variable} (or the file of {variable}_FILE)"))
+    let (error, away) = (error.to_string(), Exit::Unreachable);
+    match error {
+        busy if busy.contains("BUSY") => {
+            let verdict = verdict.cure(Shell, format!("{} SCRIPT KILL", place.redis_cli));
+            (away, verdict.cure(Do, "find whose script it is: ours end by themselves within tens of ms"))
         }
-        _ => verdict.cure(Do, "start the server, or name the right one:").cure(Setting, format!("{variable}=redis://host:port/0")),
+        denied if ["NOAUTH", "WRONGPASS", "NOPERM", "AuthenticationFailed"].iter().any(|word| denied.contains(word)) => {
+            let cure = format!("set user and password right in {variable} (or the file of {variable}_FILE)");
+            (Exit::NotAllowed, verdict.cure(Do, cure))
+        }
+        _ => {
+            let verdict = verdict.cure(Do, "start the server, or name the right one:");
+            (away, verdict.cure(Setting, format!("{variable}=redis://host:port/0")))
+        }
     }
 }
 
@@ -160,9 +177,11 @@ mod tests {
     #[test]
     fn the_exit_code_tells_the_worst() {
         let finding = |state: fn(&'static str) -> Verdict| Finding::new(Subject::Redis, "x", "", state(""));
-        let with = |verdict: fn(&'static str) -> Verdict| exit(false, &[finding(Verdict::ok), finding(verdict)]);
+        let with = |verdict: fn(&'static str) -> Verdict| exit(None, &[finding(Verdict::ok), finding(verdict)]);
         assert_eq!([with(Verdict::ok), with(Verdict::note)], [Exit::Ok; 2]);
         assert_eq!([with(Verdict::warn), with(Verdict::bad)], [Exit::Conflict; 2]);
-        assert_eq!(exit(true, &[finding(Verdict::bad)]), Exit::Unreachable);
+        for failed in [Exit::NotAllowed, Exit::Unreachable] {
+            assert_eq!(exit(Some(failed), &[finding(Verdict::bad)]), failed);
+        }
     }
 }
