@@ -113,7 +113,6 @@ async fn a_mysql_out_of_order_is_found_and_cured_by_the_printed_line() {
         ("SET GLOBAL innodb_flush_log_at_trx_commit = 2", "flush_at_commit", "bad"),
         ("SET GLOBAL binlog_format = 'STATEMENT'", "binlog_format", "bad"),
         ("SET GLOBAL binlog_row_image = 'MINIMAL'", "binlog_row_image", "note"),
-        ("SET GLOBAL read_only = ON", "writable", "bad"),
         (read_only.as_str(), "writable", "bad"),
         ("SET GLOBAL max_connections = 40", "connections", "warn"),
         ("SET GLOBAL max_allowed_packet = 4194304", "packet", "warn"),
@@ -133,6 +132,25 @@ async fn a_mysql_out_of_order_is_found_and_cured_by_the_printed_line() {
         cured(&shop, "mysql", check).await;
     }
     // The cures of all have undone none.
+    let found = examine(&shop).await;
+    assert_eq!((found.outcome.code, found.deviating()), (Some(0), vec![]));
+}
+
+#[tokio::test]
+async fn nothing_is_printed_to_be_typed_that_could_make_a_second_primary() {
+    let shop = own_mysql().await;
+    shop.run("SET GLOBAL read_only = ON").await;
+    config(&shop, "min-replicas-to-write", "1").await;
+    let found = examine(&shop).await;
+    assert_eq!(found.outcome.code, Some(5));
+    for (subject, check, first) in [("mysql", "writable", "to the primary"), ("redis", "replicas", "bring the replicas back")] {
+        assert_eq!(found.state(subject, check), "bad", "{}", found.row(subject, check));
+        let all = found.row(subject, check)["cure"].as_array().unwrap().len();
+        let words = found.cure(subject, check, "do");
+        assert!(words.len() == all && words[0].contains(first), "{}", found.row(subject, check));
+    }
+    shop.run("SET GLOBAL read_only = OFF").await;
+    config(&shop, "min-replicas-to-write", "0").await;
     let found = examine(&shop).await;
     assert_eq!((found.outcome.code, found.deviating()), (Some(0), vec![]));
 }
@@ -163,7 +181,6 @@ async fn a_redis_out_of_order_is_found_and_cured_by_the_printed_line() {
         ("maxmemory", "0", "memory", "note"),
         ("timeout", "2", "idle", "warn"),
         ("lua-time-limit", "20", "script_limit", "warn"),
-        ("min-replicas-to-write", "1", "replicas", "bad"),
     ] {
         config(&shop, name, value).await;
         let found = examine(&shop).await;

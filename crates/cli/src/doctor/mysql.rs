@@ -213,13 +213,19 @@ fn writable(facts: &Facts) -> Option<Verdict> {
     let Some(name) = global.or(session) else {
         return Some(Verdict::ok("read_only = OFF"));
     };
-    let lost = "Prices answer 503, views stay in the queue until it is full. If this server is a replica it is the wrong one: \
-                lead INVENTORY_MYSQL_URL to the primary.";
-    let verdict = Verdict::bad(format!("{name} = ON")).lost(lost);
-    Some(match name {
-        "innodb_read_only" => verdict.cure(MyCnf, "innodb_read_only = OFF").cure(Do, "restart the server"),
-        name => verdict.cure(Sql, format!("SET GLOBAL {name} = OFF;")).cure(MyCnf, format!("{name} = OFF")),
-    })
+    let verdict = Verdict::bad(format!("{name} = ON")).lost("Prices answer 503, views stay in the queue until it is full.");
+    if global.is_none() {
+        // A default of sessions, which makes no replica.
+        return Some(verdict.cure(Sql, format!("SET GLOBAL {name} = OFF;")).cure(MyCnf, format!("{name} = OFF")));
+    }
+    // What is written to a replica is on no other server, and stops it from following.
+    let verdict = verdict.cure(Do, "lead INVENTORY_MYSQL_URL to the primary: a server is read-only most often because it is a replica");
+    let only_if = "only where this is the primary and nobody made it read-only on purpose:";
+    let how = match name {
+        "innodb_read_only" => format!("take {name} from its file and restart it"),
+        name => format!("SET GLOBAL {name} = OFF, and take it from its file"),
+    };
+    Some(verdict.cure(Do, format!("{only_if} {how}")))
 }
 
 fn connections(facts: &Facts) -> Option<Verdict> {

@@ -106,9 +106,9 @@ fn each_setting_is_found_with_its_cure() {
         ("innodb_doublewrite", "DETECT_ONLY", "doublewrite", State::Warn, "innodb_doublewrite = ON"),
         ("binlog_format", "STATEMENT", "binlog_format", State::Bad, "SET GLOBAL binlog_format = 'ROW';"),
         ("binlog_row_image", "MINIMAL", "binlog_row_image", State::Note, "SET GLOBAL binlog_row_image = 'FULL';"),
-        ("read_only", "ON", "writable", State::Bad, "SET GLOBAL read_only = OFF;"),
-        ("super_read_only", "ON", "writable", State::Bad, "SET GLOBAL super_read_only = OFF;"),
-        ("innodb_read_only", "ON", "writable", State::Bad, "innodb_read_only = OFF"),
+        ("read_only", "ON", "writable", State::Bad, "lead INVENTORY_MYSQL_URL to the primary"),
+        ("super_read_only", "ON", "writable", State::Bad, "lead INVENTORY_MYSQL_URL to the primary"),
+        ("innodb_read_only", "ON", "writable", State::Bad, "lead INVENTORY_MYSQL_URL to the primary"),
         ("max_connections", "65", "connections", State::Warn, "SET GLOBAL max_connections = 500;"),
         ("max_connections", "22", "connections", State::Warn, "SET GLOBAL max_connections = 500;"),
         ("max_allowed_packet", "4194304", "packet", State::Warn, "SET GLOBAL max_allowed_packet = 16777216;"),
@@ -120,6 +120,15 @@ fn each_setting_is_found_with_its_cure() {
         assert_eq!((found.check, found.state), (check, state), "{name} = {value}: {found:?}");
         assert!(found.cure[0].line.contains(cure), "{cure}: {found:?}");
         assert!(!found.lost.is_empty() && !found.rests.is_empty(), "{found:?}");
+    }
+}
+
+#[test]
+fn nothing_to_be_typed_makes_what_may_be_a_replica_writable() {
+    for name in ["read_only", "super_read_only", "innodb_read_only"] {
+        let found = one(&facts(&[(name, "ON")], &[]));
+        assert!(found.cure.iter().all(|step| step.at == Do), "{found:?}");
+        assert!(found.cure[1].line.starts_with("only where this is the primary"), "{found:?}");
     }
 }
 

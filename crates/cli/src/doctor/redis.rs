@@ -224,7 +224,10 @@ fn replicas(facts: &Facts) -> Option<Verdict> {
         let found = format!("{} of min-replicas-to-write {wanted} are there", good.unwrap_or(0));
         let lost = "Redis refuses every write: views and prices are answered 503. That is what was asked for, if the replicas are \
                     on the other side of a broken network.";
-        return Some(facts.set(Verdict::bad(found).lost(lost), "min-replicas-to-write", "0"));
+        let verdict = Verdict::bad(found).lost(lost).cure(Do, "bring the replicas back: Redis accepts again by itself");
+        let give_up = "min-replicas-to-write 0 lets it accept alone and gives up the guard against two primaries: set it only where no \
+                       replica can have been made primary meanwhile";
+        return Some(verdict.cure(Do, give_up));
     }
     match (connected, good) {
         (0, _) => Some(Verdict::ok("no replicas")),

@@ -129,6 +129,8 @@ fn replicas_that_are_asked_for_and_absent_stop_writes() {
     let asked = [("min-replicas-to-write", "1"), ("min_slaves_good_slaves", "0")];
     let found = one(&facts(Roles::Both, &asked));
     assert_eq!((found.check, found.state), ("replicas", State::Bad));
+    assert!(found.cure.iter().all(|step| step.at == Do), "nothing to be typed gives up the guard: {found:?}");
+    assert!(found.cure[0].line.starts_with("bring the replicas back"), "{found:?}");
     let there = [("min-replicas-to-write", "1"), ("min_slaves_good_slaves", "1"), ("connected_slaves", "1")];
     assert!(deviating(&facts(Roles::Both, &there)).is_empty());
 }
