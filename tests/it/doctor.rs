@@ -3,6 +3,8 @@
 use harness::{Outcome, Program, SOON, Shop, ShopOptions, eventually};
 use serde_json::{Value, json};
 use servers::{AppendFsync, RedisOptions};
+use telemetry::scope::Scope;
+use telemetry::tokens::Digest;
 
 /// What the doctor says.
 struct Examined {
@@ -334,6 +336,60 @@ async fn a_server_that_lets_us_not_in_says_what_to_do() {
     assert_eq!((found.state("mysql", "reached"), found.state("mysql", "schema")), ("ok", "bad"), "there, and to be migrated");
     assert_eq!(found.state("mysql", "grants"), "note", "an administrator");
     shop.run(&format!("DROP DATABASE {}_absent", shop.database())).await;
+}
+
+#[tokio::test]
+async fn the_metrics_of_an_api_that_asks_for_tokens_are_examined_with_one_and_noted_without() {
+    let shop = Shop::start().await;
+    let secret = |scope: Scope| format!("inv_secret-of-{scope}");
+    let entry = |scope: Scope| {
+        let hash = Digest::of(secret(scope).as_bytes()).hex();
+        format!("[[token]]\nname = \"{scope}\"\nscopes = [\"{scope}\"]\nsha256 = \"{hash}\"\n")
+    };
+    let file = shop.dir().join("tokens.toml");
+    std::fs::write(&file, entry(Scope::MetricsRead) + &entry(Scope::CatalogRead)).unwrap();
+    let port = servers::free_port().unwrap();
+    let everywhere = ("INVENTORY_API_OPS_LISTEN", format!("0.0.0.0:{port}"));
+    let _api = shop.api_with(&[("INVENTORY_TOKENS_FILE", file.to_str().unwrap().to_owned()), everywhere]).await;
+    let here = format!("127.0.0.1:{port}");
+    let ops = ["--api-ops-listen", &here];
+    let (wrong, right) = (secret(Scope::CatalogRead), secret(Scope::MetricsRead));
+    for (token, status) in [(&[][..], "401 Unauthorized"), (&["--token", &wrong], "403 Forbidden")] {
+        let found = examine_as("inventory_api", &shop, &[&ops, token].concat()).await;
+        assert_eq!(found.state("api", "ready"), "ok");
+        for check in ["account", "lost"] {
+            assert_eq!(found.row("api", check)["found"], format!("not examined: /metrics answered {status}"));
+            assert_eq!(found.state("api", check), "note");
+            let cure = &found.cure("api", check, "do")[0];
+            assert!(cure.contains("INVENTORY_TOKEN") && cure.contains("metrics:read"), "{cure}");
+        }
+        assert!(!format!("{:?}", found.outcome).contains("secret-of"), "{:?}", found.outcome);
+    }
+    let found = examine_as("inventory_api", &shop, &[&ops[..], &["--token", &right]].concat()).await;
+    assert_eq!(["account", "lost"].map(|check| found.state("api", check)), ["ok"; 2]);
+}
+
+#[tokio::test]
+async fn views_are_out_of_account_only_if_they_stay_so() {
+    let shop = Shop::start().await;
+    let api = shop.api().await;
+    let drift = async |drift: f64| {
+        eventually("the API has counted", SOON, async || (api.metric("inventory_views_conservation_drift").await == drift).then_some(()))
+            .await;
+    };
+    let account = async || examine_as("inventory_api", &shop, &["--api-ops-listen", ops(&api)]).await;
+    shop.run("UPDATE view_shards SET persisted = persisted + 3 WHERE shard = 0").await;
+    drift(-3.0).await;
+    let found = account().await;
+    assert_eq!((found.outcome.code, found.state("api", "account")), (Some(5), "warn"));
+    assert_eq!(found.row("api", "account")["found"], "inventory_views_conservation_drift = -3");
+
+    // Even again, which the API tells some seconds later.
+    shop.run("UPDATE view_shards SET persisted = persisted + 1 WHERE shard = 0").await;
+    drift(-4.0).await;
+    shop.run("UPDATE view_shards SET persisted = persisted - 4 WHERE shard = 0").await;
+    let found = account().await;
+    assert_eq!(found.row("api", "account")["found"], "even");
 }
 
 #[tokio::test]

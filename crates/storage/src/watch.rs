@@ -19,6 +19,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Every so many looks the whole account of views is read, which is larger.
 const LOOKS_PER_ACCOUNT: u32 = 5;
 
+/// How old the account in the metrics of a running process may be; more by what the looks take.
+pub const ACCOUNT_INTERVAL: Duration = INTERVAL.saturating_mul(LOOKS_PER_ACCOUNT);
+
 /// How long the start waits for Redis before it goes on without.
 const REDIS_AT_START: Duration = Duration::from_secs(2);
 

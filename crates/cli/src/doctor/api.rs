@@ -5,13 +5,13 @@ use super::finding::At::{Do, Setting, Shell};
 use super::finding::{Check, Finding, Subject, Verdict, judge};
 use crate::exit::{Exit, Failure, chain};
 use chrono::DateTime;
-use reqwest::Client;
 use reqwest::header::DATE;
+use reqwest::{Client, StatusCode};
 use serde_json::Value;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use storage::fields::Clock;
-use storage::watch::now_ms;
+use storage::watch::{ACCOUNT_INTERVAL, now_ms};
 use storage::{Error, Kind};
 
 /// The listener answers from memory.
@@ -20,6 +20,14 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// The header has whole seconds, and is made twice a second at most.
 const DATE_IS_WITHIN_MS: u64 = 1_500;
 
+/// A drift that is still there when the API has surely read its account again is none of a moment.
+const SETTLED: Duration = ACCOUNT_INTERVAL.saturating_add(Duration::from_secs(2));
+
+/// Between two looks at a drift.
+const LOOK: Duration = Duration::from_millis(250);
+
+const DRIFT: &str = "inventory_views_conservation_drift";
+
 const REACHED: &str = "reached";
 const REACHED_RESTS: &str = "The checks of the API itself.";
 
@@ -27,7 +35,8 @@ struct Facts {
     /// `/readyz?verbose`: the report, or a problem with the same fields.
     ready: Value,
     version: Value,
-    metrics: String,
+    /// With the status of `/metrics`, which may ask for a token where the others do not.
+    metrics: (StatusCode, String),
     clock: Result<Clock, Error>,
 }
 
@@ -76,9 +85,26 @@ async fn facts(http: &Client, ops: SocketAddr, token: Option<&str>) -> Result<Fa
     let clock = clock(before, answer.headers().get(DATE).and_then(|date| date.to_str().ok()));
     let ready = answer.text().await.map_err(unreached)?;
     let version = get("/version").await.map_err(unreached)?.text().await.map_err(unreached)?;
-    let metrics = get("/metrics").await.map_err(unreached)?.text().await.map_err(unreached)?;
+    let metrics = async || {
+        let answer = get("/metrics").await.map_err(unreached)?;
+        Ok((answer.status(), answer.text().await.map_err(unreached)?))
+    };
+    let metrics = settled(metrics).await?;
     let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
     Ok(Facts { ready: json(&ready), version: json(&version), metrics, clock })
+}
+
+/// The metrics, once they show no drift, or one that stays.
+async fn settled(metrics: impl AsyncFn() -> Result<(StatusCode, String), Failure>) -> Result<(StatusCode, String), Failure> {
+    let started = Instant::now();
+    loop {
+        let (status, text) = metrics().await?;
+        let is_even = metric(&text, DRIFT).is_none_or(|drift| drift == 0.0);
+        if is_even || started.elapsed() > SETTLED {
+            return Ok((status, text));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 fn clock(before: u64, date: Option<&str>) -> Result<Clock, Error> {
@@ -129,23 +155,40 @@ fn metric(text: &str, name: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-fn account(facts: &Facts) -> Option<Verdict> {
-    let drift = metric(&facts.metrics, "inventory_views_conservation_drift")?;
-    if drift == 0.0 {
-        return Some(Verdict::ok("even"));
+/// Judges a metric, or says why it is not known.
+fn judged(facts: &Facts, name: &str, judge: impl FnOnce(f64) -> Verdict) -> Verdict {
+    let (status, text) = &facts.metrics;
+    let unknown = |why: String| Verdict::note(format!("not examined: {why}"));
+    match metric(text, name) {
+        Some(value) if status.is_success() => judge(value),
+        _ if status.is_success() => unknown(format!("/metrics has no {name}")),
+        _ => {
+            let verdict = unknown(format!("/metrics answered {status}"));
+            match *status {
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => verdict
+                    .cure(Do, "name a token with the scope metrics:read in INVENTORY_TOKEN")
+                    .cure(Shell, "inventoryctl token new --name doctor --scopes metrics:read"),
+                _ => verdict.cure(Setting, "INVENTORY_API_OPS_LISTEN=host:port"),
+            }
+        }
     }
-    let lost = "Above 0 views are missing, below 0 there are more than were accepted. It may be a moment between two looks: it \
-                must be 0 at rest.";
-    Some(Verdict::warn(format!("inventory_views_conservation_drift = {drift}")).lost(lost).cure(Shell, "inventoryctl queue status --watch"))
+}
+
+fn account(facts: &Facts) -> Option<Verdict> {
+    let lost = "Above 0 views are missing, below 0 there are more than were accepted. It stayed for longer than an API that reaches \
+                its stores needs to count anew.";
+    Some(judged(facts, DRIFT, |drift| match drift {
+        0.0 => Verdict::ok("even"),
+        _ => Verdict::warn(format!("{DRIFT} = {drift}")).lost(lost).cure(Shell, "inventoryctl queue status --watch"),
+    }))
 }
 
 fn lost(facts: &Facts) -> Option<Verdict> {
-    let lost = metric(&facts.metrics, "inventory_views_lost_total")?;
-    if lost == 0.0 {
-        return Some(Verdict::ok("no views"));
-    }
-    let verdict = Verdict::note(format!("{lost} views since this API started or before"));
-    Some(verdict.lost("They were acknowledged, and a Redis that lost data took them. They do not come back."))
+    Some(judged(facts, "inventory_views_lost_total", |lost| match lost {
+        0.0 => Verdict::ok("no views"),
+        _ => Verdict::note(format!("{lost} views since this API started or before"))
+            .lost("They were acknowledged, and a Redis that lost data took them. They do not come back."),
+    }))
 }
 
 #[cfg(test)]
@@ -156,7 +199,7 @@ mod tests {
 
     fn facts(ready: Value) -> Facts {
         let metrics = "inventory_views_conservation_drift -3\ninventory_views_lost_total 0\n".to_owned();
-        Facts { ready, version: json!({"version": "0.0.1"}), metrics, clock: clock(now_ms(), None) }
+        Facts { ready, version: json!({"version": "0.0.1"}), metrics: (StatusCode::OK, metrics), clock: clock(now_ms(), None) }
     }
 
     #[test]
@@ -171,6 +214,24 @@ mod tests {
         let all = judge(Subject::Api, CHECKS, &degraded);
         let states: Vec<_> = all.iter().map(|finding| finding.state).collect();
         assert_eq!(states, [State::Warn, State::Note, State::Warn, State::Ok, State::Note]);
+    }
+
+    #[test]
+    fn metrics_that_are_not_shown_are_noted_and_not_passed_over() {
+        let judged = |status, text: &str| {
+            let facts = Facts { metrics: (status, text.to_owned()), ..facts(Value::Null) };
+            let [account, lost] = [account(&facts).unwrap(), lost(&facts).unwrap()];
+            assert_eq!([account.state, lost.state], [State::Note; 2]);
+            assert_eq!(account.cure, lost.cure);
+            (account.found, account.cure)
+        };
+        let (found, cure) = judged(StatusCode::FORBIDDEN, "{}");
+        assert_eq!(found, "not examined: /metrics answered 403 Forbidden");
+        assert!(cure[0].line.contains("metrics:read") && cure[0].line.contains("INVENTORY_TOKEN"), "{cure:?}");
+        // What a refusal says is no measurement.
+        let (found, cure) = judged(StatusCode::BAD_GATEWAY, "inventory_views_conservation_drift 0\ninventory_views_lost_total 0\n");
+        assert_eq!((found.as_str(), cure[0].at), ("not examined: /metrics answered 502 Bad Gateway", Setting));
+        assert_eq!(judged(StatusCode::OK, "").0, "not examined: /metrics has no inventory_views_conservation_drift");
     }
 
     #[test]
