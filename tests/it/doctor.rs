@@ -327,6 +327,10 @@ async fn a_server_that_lets_us_not_in_says_what_to_do() {
     let both = examine_as("nobody", &shop, &["--redis-url", &away]).await;
     assert_eq!(both.outcome.code, Some(7), "one that is away weighs more");
     assert!(found.cure("mysql", "reached", "do")[0].contains("user and password"), "{:?}", found.outcome);
+    let beyond = format!("redis://127.0.0.1:{}/4711", shop.redis.port());
+    let found = examine_as("inventory_api", &shop, &["--redis-url", &beyond]).await;
+    assert_eq!((found.outcome.code, found.state("redis", "reached")), (Some(6), "bad"));
+    assert!(found.cure("redis", "reached", "do")[0].contains("INVENTORY_REDIS_URL"), "{:?}", found.outcome);
     let absent = format!("{}_absent", shop.mysql_url("root"));
     let found = examine_as("root", &shop, &["--mysql-url", &absent]).await;
     assert_eq!(found.outcome.code, Some(6));

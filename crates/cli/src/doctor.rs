@@ -163,6 +163,10 @@ fn redis_away(subject: Subject, place: &Place, error: &Error) -> (Exit, Verdict)
             let cure = format!("set user and password right in {variable} (or the file of {variable}_FILE)");
             (Exit::NotAllowed, verdict.cure(Do, cure))
         }
+        unknown if unknown.contains("DB index is out of range") => {
+            let cure = format!("name a database that the server has: the number that ends {variable}, 0 to 15 as Redis comes");
+            (Exit::NotAllowed, verdict.cure(Do, cure))
+        }
         _ => {
             let verdict = verdict.cure(Do, "start the server, or name the right one:");
             (away, verdict.cure(Setting, format!("{variable}=redis://host:port/0")))
