@@ -7,6 +7,7 @@
 mod books;
 mod command;
 mod crowd;
+mod hung;
 mod locks;
 mod products;
 mod program;
@@ -17,6 +18,7 @@ mod shop;
 pub use books::{Books, record, text};
 pub use command::{Outcome, abandoned_pipe};
 pub use crowd::{Answer, Crowd, Told, view};
+pub use hung::HungMysql;
 pub use locks::RowLock;
 pub use products::Seen;
 pub use program::{Program, metric_in};

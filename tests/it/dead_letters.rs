@@ -3,6 +3,8 @@
 use domain::view::{MAX_VIEWS_PER_PAIR, Writer};
 use harness::{Books, SOON, Shop, eventually, record};
 use serde_json::{Value, json};
+use storage::Kind;
+use storage::mysql::dead_letters::drop_piece;
 use uuid::Uuid;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -167,6 +169,20 @@ async fn a_drop_that_is_not_confirmed_tells_every_letter_however_many_products_t
     shop.run("UPDATE dead_letters SET state = 'dropped'").await;
     let asked = shop.ctl(None, &["dead-letters", "drop", "--all"]).await;
     assert!(asked.stderr.contains("0 dead letters with 0 views"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_drop_that_was_given_up_does_not_come_later() {
+    const DEAD: &str = "SELECT COUNT(*) FROM dead_letters WHERE state = 'dead'";
+    let (shop, _) = shop_with_letters().await;
+    let hung = shop.hung_mysql().await;
+    let ids: Vec<u64> = shop.rows("SELECT id FROM dead_letters").await;
+    let given_up = drop_piece(&hung.mysql, ids.clone()).await.unwrap_err();
+    assert_eq!(given_up.kind(), Kind::Unknown, "{given_up}");
+    hung.rolls_back().await;
+    assert_eq!(shop.number(DEAD).await, 5);
+    assert_eq!(drop_piece(&hung.mysql, ids).await.unwrap().len(), 5, "one that is in time");
+    assert_eq!(shop.number(DEAD).await, 0);
 }
 
 #[tokio::test]

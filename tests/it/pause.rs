@@ -2,6 +2,8 @@
 
 use harness::{Crowd, Program, SOON, Shop, ShopOptions, eventually, seed};
 use serde_json::{Value, json};
+use storage::Kind;
+use storage::mysql::pause as store;
 
 const PRODUCTS: u64 = 20;
 
@@ -158,6 +160,31 @@ async fn a_pause_and_a_resume_may_be_repeated_and_the_first_word_stands() {
         assert_eq!(refused.code, Some(2), "{refused:?}");
     }
     assert_eq!(shop.number("SELECT COUNT(*) FROM view_shards WHERE paused_at IS NOT NULL").await, 0);
+}
+
+#[tokio::test]
+async fn a_pause_or_resume_that_was_given_up_does_not_come_later_and_undo_what_was_told_meanwhile() {
+    const HELD: &str = "SELECT COUNT(*) FROM view_shards WHERE paused_at IS NOT NULL";
+    let late_pause = async {
+        let shop = Shop::start().await;
+        let hung = shop.hung_mysql().await;
+        let given_up = store::pause(&hung.mysql, "late", None).await.unwrap_err();
+        assert_eq!(given_up.kind(), Kind::Unknown, "{given_up}");
+        assert_eq!(resume(&shop).await["paused"], false);
+        hung.rolls_back().await;
+        assert_eq!(shop.number(HELD).await, 0);
+    };
+    let late_resume = async {
+        let shop = Shop::start().await;
+        let (hung, shards) = (shop.hung_mysql().await, shop.number("SELECT COUNT(*) FROM view_shards").await);
+        pause(&shop).await;
+        let given_up = store::resume(&hung.mysql).await.unwrap_err();
+        assert_eq!(given_up.kind(), Kind::Unknown, "{given_up}");
+        assert_eq!(pause(&shop).await["paused"], true);
+        hung.rolls_back().await;
+        assert_eq!(shop.number(HELD).await, shards);
+    };
+    tokio::join!(late_pause, late_resume);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use domain::view::Reason;
 use mysql_async::{Params, Row};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use telemetry::metrics::MysqlOp;
 
 pub use super::pause::Paused;
@@ -30,6 +30,9 @@ pub const MOST_LISTED: u64 = 10_000;
 
 /// How long one transaction is waited for: it may stand behind a batch of its shard.
 const PIECE_LIMIT: Duration = Duration::from_secs(10);
+
+/// After this a drop that has not reached its COMMIT gives up: letters must not go when their dropping was given up.
+const DROP_BEFORE: Duration = Duration::from_secs(9);
 
 /// Which letters are meant: those that fulfil every condition that is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -360,7 +363,7 @@ pub async fn finish_replays(mysql: &MySql, redis: &Redis) -> Result<(), Error> {
 /// # Errors
 /// `Unknown` when the answer was lost: repeat it.
 pub async fn drop_piece(mysql: &MySql, ids: Vec<u64>) -> Result<Vec<(u64, u64)>, Error> {
-    let this = mysql.clone();
+    let (this, latest) = (mysql.clone(), Instant::now() + DROP_BEFORE);
     let work = async move {
         let mut tx = this.begin().await?;
         let dropped = lock_dead(&mut tx, &ids).await?;
@@ -370,7 +373,7 @@ pub async fn drop_piece(mysql: &MySql, ids: Vec<u64>) -> Result<Vec<(u64, u64)>,
         }
         let list = number_list(dropped.iter().map(|letter| letter.id));
         tx.execute(&format!("UPDATE dead_letters SET state = 'dropped' WHERE id IN ({list})"), Params::Empty).await?;
-        tx.commit().await?;
+        tx.commit_by(latest).await?;
         Ok(dropped.iter().map(|letter| (letter.id, letter.views)).collect())
     };
     mysql.detached(MysqlOp::Letters, Kind::Unknown, PIECE_LIMIT, work).await

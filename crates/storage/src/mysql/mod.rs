@@ -250,6 +250,19 @@ impl Tx {
         })
     }
 
+    /// Commits, or rolls back after `latest`: its caller gives it up then, and may see others do what it would undo.
+    ///
+    /// # Errors
+    /// `Unavailable` when it was too late; otherwise as [`Self::commit`].
+    pub(crate) async fn commit_by(self, latest: Instant) -> Result<(), Error> {
+        if Instant::now() < latest {
+            return self.commit().await;
+        }
+        // A lost connection rolls back as well.
+        let _ = self.rollback().await;
+        Err(Error::new(Kind::Unavailable, "MySQL: the transaction came too late to its end and was rolled back"))
+    }
+
     /// # Errors
     /// The connection was lost; the server rolls back all the same.
     pub async fn rollback(self) -> Result<(), Error> {

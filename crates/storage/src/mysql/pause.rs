@@ -18,6 +18,9 @@ pub const LOCK_LIMIT: Duration = Duration::from_secs(30);
 /// One attempt: a lock is waited for 2 s, and every shard may be waited for.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
 
+/// After this an attempt that has not reached its COMMIT gives up: what comes later could undo what was told meanwhile.
+const COMMIT_BEFORE: Duration = Duration::from_secs(9);
+
 /// What the columns of a name and a reason hold.
 pub const MOST_CHARS: usize = 255;
 
@@ -51,10 +54,10 @@ pub async fn state(mysql: &MySql) -> Result<Option<Paused>, Error> {
 /// # Errors
 /// `Conflict` when a batch was being applied for all of [`LOCK_LIMIT`]. `Unknown` when COMMIT was not answered: repeat it.
 pub async fn pause(mysql: &MySql, by: &str, reason: Option<&str>) -> Result<(Paused, bool), Error> {
-    patiently(mysql, || hold(mysql.clone(), by.to_owned(), reason.map(str::to_owned))).await
+    patiently(mysql, |latest| hold(mysql.clone(), latest, by.to_owned(), reason.map(str::to_owned))).await
 }
 
-async fn hold(mysql: MySql, by: String, reason: Option<String>) -> Result<(Paused, bool), Error> {
+async fn hold(mysql: MySql, latest: Instant, by: String, reason: Option<String>) -> Result<(Paused, bool), Error> {
     let mut tx = mysql.begin().await?;
     let holds = locked(&mut tx).await?;
     if let Some(Some(first)) = holds.first()
@@ -67,7 +70,7 @@ async fn hold(mysql: MySql, by: String, reason: Option<String>) -> Result<(Pause
     tx.execute(sql, (by, reason)).await?;
     let held = locked(&mut tx).await?.into_iter().flatten().next();
     let held = held.ok_or_else(|| Error::new(Kind::Bug, "view_shards has no rows; run `inventoryctl migrate`"))?;
-    tx.commit().await?;
+    tx.commit_by(latest).await?;
     Ok((held, true))
 }
 
@@ -76,10 +79,10 @@ async fn hold(mysql: MySql, by: String, reason: Option<String>) -> Result<(Pause
 /// # Errors
 /// As [`pause`].
 pub async fn resume(mysql: &MySql) -> Result<Option<Paused>, Error> {
-    patiently(mysql, || release(mysql.clone())).await
+    patiently(mysql, |latest| release(mysql.clone(), latest)).await
 }
 
-async fn release(mysql: MySql) -> Result<Option<Paused>, Error> {
+async fn release(mysql: MySql, latest: Instant) -> Result<Option<Paused>, Error> {
     let mut tx = mysql.begin().await?;
     let held = locked(&mut tx).await?.into_iter().flatten().next();
     if held.is_none() {
@@ -87,7 +90,7 @@ async fn release(mysql: MySql) -> Result<Option<Paused>, Error> {
         return Ok(None);
     }
     tx.execute("UPDATE view_shards SET paused_at = NULL, paused_by = NULL, pause_reason = NULL", ()).await?;
-    tx.commit().await?;
+    tx.commit_by(latest).await?;
     Ok(held)
 }
 
@@ -107,14 +110,16 @@ async fn locked(tx: &mut Tx) -> Result<Vec<Option<Paused>>, Error> {
     tx.rows(sql, ()).await?.into_iter().map(paused).collect()
 }
 
-/// Runs a transaction again while a batch holds a row for longer than a lock is waited for.
+/// Runs a transaction again while a batch holds a row for longer than a lock is waited for; tells each attempt until when it
+/// may commit.
 async fn patiently<T: Send + 'static, F: Future<Output = Result<T, Error>> + Send + 'static>(
     mysql: &MySql,
-    transaction: impl Fn() -> F,
+    transaction: impl Fn(Instant) -> F,
 ) -> Result<T, Error> {
     let started = Instant::now();
     loop {
-        match mysql.detached(MysqlOp::Pause, Kind::Unknown, ATTEMPT_LIMIT, transaction()).await {
+        let attempt = transaction(Instant::now() + COMMIT_BEFORE);
+        match mysql.detached(MysqlOp::Pause, Kind::Unknown, ATTEMPT_LIMIT, attempt).await {
             Err(error) if error.kind() == Kind::Conflict && started.elapsed() < LOCK_LIMIT => {}
             result => return result,
         }
