@@ -2,7 +2,8 @@
 //!
 //! What was accepted is known without a clock: at the start each shard tells the last sequence number that it stored of
 //! each writer. A shard is done once MySQL's watermarks have reached all of them, or once it was seen empty: what has left
-//! Redis was committed, and what Redis has lost, which the account tells, comes no more. Tickets are left again and again meanwhile, so that a worker that is
+//! Redis was committed. What Redis has lost, which the account tells, comes no more: should it come back with an older past,
+//! no more is awaited than it still knows of. Tickets are left again and again meanwhile, so that a worker that is
 //! idle claims at once instead of waiting for its flush interval: one that comes too soon after a claim is taken for nothing.
 
 use crate::mysql::pause::{self, Paused};
@@ -104,13 +105,25 @@ struct Awaited {
 
 impl Awaited {
     fn of(shard: &ShardStatus) -> Self {
-        let mark = |writer: &view_queue::WriterStatus| Some((Writer::parse(&writer.writer)?, writer.seq));
-        Self { marks: shard.writers.iter().filter_map(mark).collect(), moves: shard.sv.clone() }
+        Self { marks: stored(shard), moves: shard.sv.clone() }
+    }
+
+    /// Awaits no more than Redis knows of now.
+    fn forget_what_was_lost(&mut self, stored: &HashMap<Writer, u64>) {
+        self.marks.retain(|writer, seq| {
+            *seq = stored.get(writer).map_or(0, |now| (*seq).min(*now));
+            *seq > 0
+        });
     }
 
     fn forget_what_came(&mut self, totals: &ShardTotals) {
         self.marks.retain(|writer, seq| totals.marks.get(writer).is_none_or(|mark| mark.seq < *seq));
     }
+}
+
+/// Last sequence number that Redis stored of each writer.
+fn stored(shard: &ShardStatus) -> HashMap<Writer, u64> {
+    shard.writers.iter().filter_map(|writer| Some((Writer::parse(&writer.writer)?, writer.seq))).collect()
 }
 
 impl Flush {
@@ -121,6 +134,7 @@ impl Flush {
         self.depth = Depth::of(&queue);
         let shards = self.shards.get_or_insert_with(|| queue.iter().map(Awaited::of).collect());
         for (shard, queue) in shards.iter_mut().zip(&queue) {
+            shard.forget_what_was_lost(&stored(queue));
             if queue.is_empty {
                 shard.marks.clear();
             }
@@ -173,5 +187,15 @@ mod tests {
         assert_eq!(awaited.marks.len(), 2);
         awaited.forget_what_came(&totals(7));
         assert_eq!(awaited.marks, HashMap::from([(other, 1)]));
+    }
+
+    #[test]
+    fn what_redis_lost_is_not_awaited_and_what_came_later_neither() {
+        let [kept, rolled_back, gone] = ["a", "b", "c"].map(|digit| Writer::parse(&digit.repeat(32)).unwrap());
+        let mut awaited = Awaited { marks: HashMap::from([(kept, 7), (rolled_back, 9), (gone, 2)]), moves: "3".into() };
+        awaited.forget_what_was_lost(&HashMap::from([(kept, 8), (rolled_back, 4)]));
+        assert_eq!(awaited.marks, HashMap::from([(kept, 7), (rolled_back, 4)]));
+        awaited.forget_what_was_lost(&HashMap::from([(kept, 8), (rolled_back, 12)]));
+        assert_eq!(awaited.marks, HashMap::from([(kept, 7), (rolled_back, 4)]), "pushed again since");
     }
 }
