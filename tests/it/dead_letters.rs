@@ -5,6 +5,7 @@ use harness::{Books, SOON, Shop, eventually, record};
 use serde_json::{Value, json};
 use storage::Kind;
 use storage::mysql::dead_letters::drop_piece;
+use storage::redis::view_queue::push;
 use uuid::Uuid;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -183,6 +184,23 @@ async fn a_drop_that_was_given_up_does_not_come_later() {
     assert_eq!(shop.number(DEAD).await, 5);
     assert_eq!(drop_piece(&hung.mysql, ids).await.unwrap().len(), 5, "one that is in time");
     assert_eq!(shop.number(DEAD).await, 0);
+}
+
+#[tokio::test]
+async fn a_replayed_letter_of_a_record_in_a_foreign_shard_is_shown() {
+    const FOREIGN: u16 = 1;
+    let shop = Shop::start().await;
+    let (api, books) = (shop.api().await, shop.books().await);
+    let by_hand = record(Writer::new(Uuid::new_v4()), 1, HOUR_MS, &[(LATE, 3)]);
+    push(&books.redis.queue.session().unwrap(), &books.redis.keys, FOREIGN, &by_hand, u64::MAX).await.unwrap();
+    let mut worker = shop.worker().await;
+    assert_eq!(books.at_rest().await.dead, 3);
+    worker.kill();
+    make(&shop, LATE).await;
+    assert_eq!(shop.shown(&api, LATE).await, 0, "which is cached now");
+    assert_eq!(shop.number("SELECT shard FROM dead_letters").await, u64::from(FOREIGN));
+    assert_eq!(counts(&replay(&shop, &["--all"], 0).await), [1, 3, 0, 0, 0]);
+    assert_eq!((shop.views(LATE).await, shop.shown(&api, LATE).await), (3, 3));
 }
 
 #[tokio::test]

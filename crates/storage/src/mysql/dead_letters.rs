@@ -13,6 +13,7 @@ use super::{MySql, Tx, number_list, pause, take};
 use crate::redis::view_queue;
 use crate::{Error, Kind, Redis};
 use chrono::{DateTime, NaiveDateTime, Utc};
+use domain::ProductId;
 use domain::view::Reason;
 use mysql_async::{Params, Row};
 use serde_json::json;
@@ -235,8 +236,8 @@ pub struct Replayed {
 /// At most [`PIECE`] letters a call. Afterwards call [`finish_replays`].
 ///
 /// # Errors
-/// `Conflict` with the hold when the drain is paused, and after a lost lock. `Unknown` when COMMIT was not answered:
-/// repeat it, which counts nothing twice.
+/// `Conflict` after a lost lock. `Unknown` when COMMIT was not answered: repeat it, which counts nothing twice. A hold on the
+/// drain is no error of a store: it is returned as `Ok(Err(hold))`, and nothing was changed.
 pub async fn replay_piece(mysql: &MySql, shard: u16, ids: Vec<u64>, dry_run: bool) -> Result<Result<Replayed, Paused>, Error> {
     let this = mysql.clone();
     let work = async move {
@@ -347,6 +348,10 @@ pub async fn finish_replays(mysql: &MySql, redis: &Redis) -> Result<(), Error> {
             ids.push(take(&mut row, "id")?);
             let product: Option<u64> = take(&mut row, "product_id")?;
             shards.entry(take(&mut row, "shard")?).or_default().extend(product);
+            // Totals are cached in the product's own shard, which is another for a record that was pushed by hand.
+            if let Some(product) = product.and_then(|id| ProductId::new(id).ok()) {
+                shards.entry(redis.keys.shards().of(product)).or_default().insert(product.get());
+            }
         }
         let session = redis.queue.session()?;
         for (shard, products) in shards {
