@@ -204,6 +204,23 @@ async fn a_replayed_letter_of_a_record_in_a_foreign_shard_is_shown() {
 }
 
 #[tokio::test]
+async fn a_sweep_that_may_not_write_is_told_once_and_goes_on_when_it_may() {
+    const TRIED: &str = "inventory_mysql_errors_total{kind=\"bug\",op=\"letters\"}";
+    let (shop, _) = shop_with_letters().await;
+    shop.run("UPDATE dead_letters SET state = 'counted' WHERE product_id = 40").await;
+    let right = format!("UPDATE ON {}.dead_letters", shop.database());
+    shop.run(&format!("REVOKE {right} FROM inventory_worker")).await;
+    let worker = shop.worker().await;
+    eventually("it was tried again", SOON, async || (worker.metric(TRIED).await >= 3.0).then_some(())).await;
+    let told = || worker.log().lines().filter(|line| line.contains("WARN") && line.contains("replays cannot be finished")).count();
+    assert_eq!(told(), 1, "{}", worker.log());
+    shop.run(&format!("GRANT {right} TO inventory_worker")).await;
+    let replayed = "SELECT COUNT(*) FROM dead_letters WHERE state = 'replayed'";
+    eventually("the replays are finished", SOON, async || (shop.number(replayed).await == 2).then_some(())).await;
+    assert_eq!(told(), 1, "{}", worker.log());
+}
+
+#[tokio::test]
 async fn a_paused_queue_refuses_a_replay_and_nothing_is_written() {
     let (shop, books) = shop_with_letters().await;
     make(&shop, LATE).await;
