@@ -110,6 +110,31 @@ async fn dead_letters_are_listed_replayed_and_dropped_over_http() {
 }
 
 #[tokio::test]
+async fn a_replay_that_meets_a_pause_says_how_many_letters_were_replayed_before() {
+    let shop = Shop::start().await;
+    let (api, books, writer) = (shop.api().await, shop.books().await, Writer::new(Uuid::new_v4()));
+    books.push(&record(writer, 1, 3_600_000, &[(40, 5), (80, 7)])).await;
+    books.push(&record(writer, 1, 3_600_000, &[(41, 3)])).await;
+    let mut worker = shop.worker().await;
+    assert_eq!(books.at_rest().await.dead, 15);
+    worker.kill();
+    shop.run("INSERT INTO products (id, sku) VALUES (40, 'P40'), (41, 'P41'), (80, 'P80')").await;
+    // As a pause that comes between the pieces of two shards.
+    shop.run("UPDATE view_shards SET paused_at = CURRENT_TIMESTAMP(6), paused_by = 'ann' WHERE shard = 1").await;
+    let told = async |body: &str| {
+        let problem = post(&api, "/dead-letters/replay", body).await.problem(409, "queue-paused");
+        let detail = problem["detail"].as_str().unwrap().to_owned();
+        assert!(detail.starts_with("the queue is paused since ") && detail.contains(" by ann; "), "{detail}");
+        detail.split("; ").last().unwrap().to_owned()
+    };
+    assert_eq!(told(r#"{"all":true,"dry_run":true}"#).await, "nothing was replayed");
+    assert_eq!(told(r#"{"all":true}"#).await, "2 letters were replayed before, and no more");
+    assert_eq!(told(r#"{"all":true}"#).await, "nothing was replayed");
+    assert_eq!((shop.all_views().await, shop.views(41).await), (12, 0));
+    assert_eq!(shop.shown(&api, 40).await, 5);
+}
+
+#[tokio::test]
 async fn what_an_admin_route_cannot_do_is_refused_as_everywhere_and_changes_nothing() {
     let mut shop = Shop::start().await;
     let api = shop.api().await;

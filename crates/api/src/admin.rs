@@ -193,7 +193,9 @@ async fn within_limit<T>(work: impl Future<Output = T>) -> Result<T, ApiError> {
 
 fn answer(outcome: Outcome, dry_run: bool) -> Result<HttpResponse, ApiError> {
     match outcome.stopped {
-        Some(Stopped::Paused(hold)) => return Err(ApiError::QueuePaused(hold)),
+        Some(Stopped::Paused(hold)) => {
+            return Err(ApiError::QueuePaused { hold, replayed: if dry_run { 0 } else { outcome.done } });
+        }
         // What was done before stays done, so "nothing was changed" would be wrong.
         Some(Stopped::Store(error)) if outcome.done > 0 => return Err(ApiError::OutcomeUnknown(Box::new(error))),
         Some(Stopped::Store(error)) => return Err(of_store(error)),

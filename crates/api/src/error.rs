@@ -53,8 +53,8 @@ pub(crate) enum ApiError {
     #[error("another product has the SKU {0}")]
     DuplicateSku(Sku),
     /// 409: an operator holds the drain, and with it whatever adds views to MySQL.
-    #[error("the queue is {0}; nothing more was replayed")]
-    QueuePaused(Paused),
+    #[error("the queue is {hold}; {}", count_replayed(.replayed))]
+    QueuePaused { hold: Paused, replayed: u64 },
     /// 413: the body is longer than the route accepts.
     #[error("the body may have at most {limit_bytes} bytes")]
     BodyTooLarge { limit_bytes: usize },
@@ -103,7 +103,7 @@ impl ApiError {
             Self::MethodNotAllowed { .. } => &problem::METHOD_NOT_ALLOWED,
             Self::SlowBody => &problem::SLOW_BODY,
             Self::DuplicateSku(_) => &problem::DUPLICATE_SKU,
-            Self::QueuePaused(_) => &problem::QUEUE_PAUSED,
+            Self::QueuePaused { .. } => &problem::QUEUE_PAUSED,
             Self::BodyTooLarge { .. } => &problem::BODY_TOO_LARGE,
             Self::UnsupportedMediaType(_) => &problem::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid(_) => &problem::VALIDATION_FAILED,
@@ -162,6 +162,14 @@ fn count_faults(faults: &[Fault]) -> String {
     match faults.len() {
         1 => "the body has a fault".to_owned(),
         count => format!("the body has {count} faults"),
+    }
+}
+
+fn count_replayed(letters: &u64) -> String {
+    match letters {
+        0 => "nothing was replayed".to_owned(),
+        1 => "1 letter was replayed before, and no more".to_owned(),
+        letters => format!("{letters} letters were replayed before, and no more"),
     }
 }
 
