@@ -5,7 +5,7 @@
 //! | field | meaning |
 //! |---|---|
 //! | `1` | format of the record |
-//! | writer | UUID of the API process that pushed it, 32 hex digits |
+//! | writer | UUID of the API's thread that pushed it, 32 hex digits |
 //! | seq | number of the push in its shard, from 1, rising by one |
 //! | accepted | the writer's views in this shard that Redis stored, this record included |
 //! | run8 | first 8 characters of Redis's `run_id` when the record was first sent |
@@ -33,7 +33,7 @@ pub const RECORD_FORMAT: &str = "1";
 
 const MILLIS_PER_HOUR: u64 = 3_600_000;
 
-/// One process that pushes views; never reused.
+/// One thread that pushes views; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Writer(Uuid);
 
