@@ -199,7 +199,8 @@ impl MySql {
     /// A pool for changes of the schema, which wait longer for a table that is in use and then take their time.
     pub(crate) fn patient_pool(&self) -> Pool {
         const PATIENT: &str = "SET SESSION lock_wait_timeout = 60, wait_timeout = 28800";
-        let setup: Vec<&str> = SESSION.into_iter().chain([PATIENT]).collect();
+        // The driver runs them last to first.
+        let setup: Vec<&str> = [PATIENT].into_iter().chain(SESSION).collect();
         Pool::new(OptsBuilder::from_opts(self.inner.opts.clone()).setup(setup))
     }
 
