@@ -340,10 +340,9 @@ async fn a_token_of_the_command_line_is_let_in_by_the_file_it_makes() {
 
     let table = shop.ctl(None, &["token", "new", "--name", "page", "--scopes", "views:write", "--publishable"]).await;
     assert_eq!(table.code, Some(0), "{table:?}");
-    let (shown, entry) = table.stdout.split_once("\n\n").unwrap();
-    let key = shown.strip_prefix("secret  ").unwrap();
-    assert!(!table.stderr.contains(key), "the secret is shown once: {table:?}");
-    let api = shop.api_with(&[tokens_file(&shop, entry)]).await;
+    let key = table.stderr.lines().find_map(|line| line.strip_prefix("the secret: ")).unwrap();
+    assert!(!table.stdout.contains(key), "what is appended to the file holds no secret: {table:?}");
+    let api = shop.api_with(&[tokens_file(&shop, &table.stdout)]).await;
     assert_eq!(Reply::to(api.request("POST", &format!("/v1/products/1/views?k={key}"))).await.status, 202);
 
     for (arguments, said) in [

@@ -40,7 +40,11 @@ impl Row for Made {
 pub(crate) fn new(args: &NewToken, output: &Output) -> Result<Exit, Failure> {
     let made = make(args)?;
     match output.format() {
-        Format::Table => output.text(&format!("secret  {}\n\n{}", made.secret, made.toml))?,
+        // Only what belongs into the file, so that `>> tokens.toml` does it.
+        Format::Table => {
+            output.text(&made.toml)?;
+            eprintln!("the secret: {}", made.secret);
+        }
         Format::Json | Format::Ndjson | Format::Csv => output.one(&made)?,
     }
     eprintln!("give the secret to {}: it is not shown again", made.name);

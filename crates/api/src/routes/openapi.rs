@@ -25,7 +25,7 @@ const DESCRIPTION: &str = "Products are read through a cache, prices are written
     - Every refusal is `application/problem+json`; its `type` is a page that gives cause and remedy.\n\
     - `X-Request-Id` is taken from the request if it has 1 to 128 visible ASCII characters, made otherwise, and answered.\n\
     - GET routes answer HEAD too. Any other method that a path does not have is answered 405 with `Allow`.\n\
-    - `Idempotency-Key`, and `If-Match` on writes, are refused with 400 until they are kept.";
+    - `Idempotency-Key`, and `If-Match` on writes, are not supported yet, and are refused with 400.";
 
 #[derive(OpenApi)]
 #[openapi(
