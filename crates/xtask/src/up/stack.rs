@@ -138,6 +138,9 @@ impl Stack {
     pub(super) fn say_shell_line(&self) -> Result<()> {
         let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
         let mut lines = format!("export PATH={}:\"$PATH\"\n", quoted(&self.place.programs.display().to_string()));
+        if let Some(mysql) = &self.mysql {
+            lines += &format!("export MYSQL_PORT={}\n", mysql.port());
+        }
         for (key, value) in self.command("inventoryctl").get_envs() {
             lines += &match value {
                 Some(value) => format!("export {}={}\n", key.display(), quoted(&value.to_string_lossy())),
