@@ -113,6 +113,51 @@ async fn every_route_is_for_those_who_have_its_scope_and_nobody_else() {
     assert_eq!((api.metric(&refused(401)).await, api.metric(&refused(403)).await), (3.0, 9.0));
 }
 
+/// Routes of the API's ops listener for operators; one guard stands before all of `/v1/admin`.
+const ADMIN: [(&str, &str, &str); 8] = [
+    ("GET", "/v1/admin/queue", ""),
+    ("POST", "/v1/admin/queue/pause", ""),
+    ("POST", "/v1/admin/queue/resume", ""),
+    ("POST", "/v1/admin/queue/flush", ""),
+    ("GET", "/v1/admin/dead-letters", ""),
+    ("POST", "/v1/admin/dead-letters/replay", r#"{"all":true}"#),
+    ("POST", "/v1/admin/dead-letters/drop", r#"{"all":true}"#),
+    ("GET", "/v1/admin/nothing", ""),
+];
+
+#[tokio::test]
+async fn admin_routes_are_for_operators_and_health_is_for_everybody() {
+    let shop = Shop::start().await;
+    let (api, worker) = (shop.api_with(&[tokens_file(&shop, &one_of_each())]).await, shop.worker().await);
+    for (method, path, body) in ADMIN {
+        let sent = async |name: Option<&str>| {
+            let request = shop.client.request(method.parse().unwrap(), format!("{}{path}", api.ops)).body(body);
+            let request = if body.is_empty() { request } else { request.header("content-type", "application/json") };
+            Reply::to(if let Some(name) = name { authorized(request, name) } else { request }).await
+        };
+        sent(None).await.problem(401, "missing-token");
+        sent(Some("nobody")).await.problem(401, "invalid-token");
+        for scope in Scope::ALL {
+            let answer = sent(Some(scope.as_str())).await;
+            match (scope, path) {
+                (Scope::Admin, "/v1/admin/nothing") => drop(answer.problem(404, "unknown-route")),
+                (Scope::Admin, _) => assert!((200..300).contains(&answer.status), "{method} {path}: {answer:?}"),
+                _ => assert_eq!(
+                    answer.problem(403, "missing-scope")["detail"],
+                    "the token lacks the scope admin",
+                    "{method} {path} as {scope}"
+                ),
+            }
+        }
+    }
+    for program in [&api, &worker] {
+        for path in ["/livez", "/readyz", "/version", "/metrics"] {
+            let answer = Reply::to(shop.client.get(format!("{}{path}", program.ops))).await;
+            assert_eq!(answer.status, 200, "{path} of a loopback listener");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_key_in_the_url_is_taken_for_views_alone_and_only_if_it_is_publishable() {
     let shop = Shop::start().await;
