@@ -163,7 +163,7 @@ mod tests {
             for host in ["10.1.2.3:8081", "10.1.2.3:9000", "[fe80::1]:8081", "localhost:8081", "inventory.shop.svc:8081"] {
                 assert!(is_called(listener, host), "{host}");
             }
-            for host in ["1:x", "::1", ""] {
+            for host in ["1:x", "shop.example:"] {
                 assert!(!is_called(listener, host), "{host}");
             }
         }
