@@ -154,8 +154,9 @@ async fn half_way(shop: &Shop, end: impl AsyncFnOnce(&Proxy, &mut tokio::process
 }
 
 fn interrupt(child: &tokio::process::Child) {
-    let pid = child.id().unwrap().to_string();
-    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    // The shell's own `kill`: the program of that name is missing on slim systems.
+    let script = format!("kill -INT {}", child.id().unwrap());
+    assert!(std::process::Command::new("sh").args(["-c", &script]).status().unwrap().success());
 }
 
 #[tokio::test]
