@@ -1,5 +1,6 @@
 //! Arithmetic of what was measured: medians, spreads, ratios paired within a round, straight lines.
 
+use indicatif::HumanCount;
 use serde::Serialize;
 
 /// Median and range of what the rounds gave.
@@ -39,15 +40,7 @@ pub(crate) fn slope(points: &[(f64, f64)]) -> Option<f64> {
 
 /// 34960 → `34,960`.
 pub(crate) fn grouped(number: f64) -> String {
-    let digits = format!("{:.0}", number.max(0.0));
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    HumanCount(number.max(0.0).round_ties_even() as u64).to_string()
 }
 
 #[cfg(test)]
