@@ -20,8 +20,8 @@ pub use storage::mysql::products::After;
 use storage::mysql::products::{self, Locked, ProductRow};
 use storage::mysql::{stock, view_counts};
 use storage::redis::product_cache::{Acquired, Cached, Entry, Read, Token};
-pub use storage::redis::view_queue::Views;
-use storage::redis::view_queue::{Queued, ShownFill};
+pub use storage::redis::shown_views::Views;
+use storage::redis::shown_views::{Queued, ShownFill};
 use storage::{Kind, Redis};
 use telemetry::metrics::CacheResult;
 use tokio::runtime::Handle;
@@ -186,7 +186,7 @@ impl Catalog {
     }
 
     /// Reads at most `limit` products behind a place, from MySQL alone: a walk over the catalogue would fill the cache with what
-    /// nobody else asks for. Availability and views come in one round trip, as for [`Self::products`].
+    /// nobody else asks for. What the queue knows of their views comes in one round trip.
     ///
     /// # Errors
     /// MySQL is away.

@@ -14,6 +14,7 @@ mod node;
 pub mod product_cache;
 mod scripts;
 pub mod server;
+pub mod shown_views;
 pub mod view_queue;
 
 use crate::settings::StoreArgs;

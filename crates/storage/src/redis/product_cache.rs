@@ -11,7 +11,7 @@
 
 use super::errors::short;
 use super::scripts::SCRIPTS;
-use super::view_queue::{self, Queued};
+use super::shown_views::{self, Queued};
 use super::{Redis, Session};
 use crate::{Error, Kind};
 use ::redis::Value;
@@ -141,7 +141,7 @@ impl Redis {
         let session = self.cache.session()?;
         let mut pipeline = ::redis::pipe();
         pipeline.add_command(self.entries(&session, ids));
-        let plan = view_queue::add_shown(&mut pipeline, &self.keys, &session, ids);
+        let plan = shown_views::add_shown(&mut pipeline, &self.keys, &session, ids);
         let replies: Vec<Value> = session.pipeline(RedisOp::Product, &pipeline).await?;
         let [Value::Array(entries), shown @ ..] = replies.as_slice() else { return Err(short()) };
         let entries = entries.iter().map(|entry| Entry::parse(bytes(entry)));
