@@ -2,12 +2,13 @@
 //!
 //! A load joins the next flight, and a flight takes what waits when it starts; so whatever a load returns was
 //! read after the load began. That is what a plain single-flight breaks: a statement on the wire may be older
-//! than a write that was acknowledged meanwhile. At most [`FLIGHTS`] flights of [`MOST_KEYS`] keys are under
-//! way, and at most [`MOST_WAITING`] loads wait: MySQL sees a bounded number of statements however many miss. What may be
+//! than a write that was acknowledged meanwhile. A key is in one flight at a time: those who ask while it flies share the one
+//! after it. At most [`FLIGHTS`] flights of [`MOST_KEYS`] keys are under way, and at most [`MOST_WAITING`] loads wait: MySQL
+//! sees a bounded number of statements however many miss. What may be
 //! a little late can be paced: then flights also keep a distance, and a busy time asks no more often than a quiet one.
 
 use futures_util::future::BoxFuture;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -40,7 +41,10 @@ struct Inner<K, V> {
 
 struct Waiting<K, V> {
     loads: HashMap<K, Vec<oneshot::Sender<Result<V, Error>>>>,
+    /// Keys of loads that may fly now.
     order: VecDeque<K>,
+    /// Keys under way; loads of these wait for them to land.
+    flying: HashSet<K>,
     count: usize,
     flights: usize,
 }
@@ -72,7 +76,7 @@ where
     where
         F: Future<Output = Result<HashMap<K, V>, Error>> + Send + 'static,
     {
-        let waiting = Waiting { loads: HashMap::new(), order: VecDeque::new(), count: 0, flights: 0 };
+        let waiting = Waiting { loads: HashMap::new(), order: VecDeque::new(), flying: HashSet::new(), count: 0, flights: 0 };
         let flight: Flight<K, V> = Box::new(move |keys| Box::pin(flight(keys)));
         let runtime = tokio::runtime::Handle::current();
         Self { inner: Arc::new(Inner { flight, flights, pace, waiting: Mutex::new(waiting), runtime }) }
@@ -104,14 +108,14 @@ where
             return Err(Error::new(Kind::Unavailable, "too many reads wait for MySQL"));
         }
         waiting.count += 1;
-        let Waiting { loads, order, flights, .. } = &mut *waiting;
+        let Waiting { loads, order, flying, flights, .. } = &mut *waiting;
         let sharing = loads.entry(key).or_default();
         let joined = !sharing.is_empty();
         sharing.push(answer);
-        if !joined {
+        if !joined && !flying.contains(&key) {
             order.push_back(key);
         }
-        if *flights < self.flights {
+        if !order.is_empty() && *flights < self.flights {
             *flights += 1;
             self.runtime.spawn(self.clone().fly());
         }
@@ -121,9 +125,9 @@ where
     /// Takes off with what waits, again and again, until nothing does.
     async fn fly(self: Arc<Self>) {
         while let Some(loads) = self.take() {
-            let keys = loads.iter().map(|(key, _)| *key).collect();
+            let keys: Vec<K> = loads.iter().map(|(key, _)| *key).collect();
             // A task of its own, so that a panic in a flight costs its loads and not the place it flew in.
-            let result = match self.runtime.spawn((self.flight)(keys)).await {
+            let result = match self.runtime.spawn((self.flight)(keys.clone())).await {
                 Ok(result) => result,
                 Err(join) => Err(Error::new(Kind::Bug, format!("a flight stopped: {join}"))),
             };
@@ -135,8 +139,21 @@ where
                     let _ = answer.send(value.clone());
                 }
             }
+            self.land(&keys);
             if !self.pace.is_zero() && !self.next_is_full() {
                 tokio::time::sleep(self.pace).await;
+            }
+        }
+    }
+
+    /// Those who asked for these keys meanwhile may fly next.
+    fn land(&self, keys: &[K]) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let Waiting { loads, order, flying, .. } = &mut *waiting;
+        for key in keys {
+            flying.remove(key);
+            if loads.contains_key(key) {
+                order.push_back(*key);
             }
         }
     }
@@ -148,9 +165,10 @@ where
     #[allow(clippy::type_complexity)]
     fn take(&self) -> Option<Vec<(K, Vec<oneshot::Sender<Result<V, Error>>>)>> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let Waiting { loads, order, count, flights } = &mut *waiting;
+        let Waiting { loads, order, flying, count, flights } = &mut *waiting;
         let most = order.len().min(MOST_KEYS);
         let taken: Vec<_> = order.drain(..most).filter_map(|key| loads.remove_entry(&key)).collect();
+        flying.extend(taken.iter().map(|(key, _)| *key));
         *count -= taken.iter().map(|(_, answers)| answers.len()).sum::<usize>();
         if taken.is_empty() {
             *flights -= 1;
@@ -194,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_joins_a_statement_that_was_already_sent() {
+    async fn nobody_joins_a_statement_that_was_already_sent_and_all_who_came_since_share_the_next() {
         let (gate, gather) = gated();
         let load = |key| {
             let gather = gather.clone();
@@ -202,10 +220,16 @@ mod tests {
         };
         let first = load(1);
         until(|| gate.started.load(Ordering::SeqCst) == 1).await;
-        let second = load(1);
+        let later: Vec<_> = (0..100).map(|_| load(1)).collect();
+        until(|| gather.inner.waiting.lock().unwrap().count == later.len()).await;
+        // Another key does not wait for it.
+        let other = load(2);
         until(|| gate.started.load(Ordering::SeqCst) == 2).await;
-        gate.go.add_permits(2);
-        assert_ne!(first.await.unwrap(), second.await.unwrap());
+        gate.go.add_permits(3);
+        assert_eq!((first.await.unwrap(), other.await.unwrap()), (0, 1));
+        for load in later {
+            assert_eq!(load.await.unwrap(), 2);
+        }
     }
 
     #[tokio::test]
@@ -222,7 +246,7 @@ mod tests {
         for load in loads {
             load.await.unwrap();
         }
-        assert!(gate.started.load(Ordering::SeqCst) <= 2 * FLIGHTS, "{} statements", gate.started.load(Ordering::SeqCst));
+        assert!(gate.started.load(Ordering::SeqCst) <= 2, "{} statements", gate.started.load(Ordering::SeqCst));
     }
 
     #[tokio::test]
