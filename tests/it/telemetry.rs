@@ -17,7 +17,7 @@ const BOTH: &str = "
 const API: &str = "
     inventory_http_requests_total inventory_http_request_duration_seconds inventory_cache_requests_total
     inventory_cache_coalesced_total inventory_price_writes_total inventory_price_write_duration_seconds
-    inventory_views_received_total";
+    inventory_catalog_writes_waiting inventory_views_received_total";
 
 const WORKER: &str = "
     inventory_views_persisted_total inventory_drain_batches_total inventory_drain_batch_views inventory_drain_batch_rows

@@ -6,19 +6,15 @@
 use actix_web::http::header::ContentType;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use anyhow::Context;
-use domain::{Currency, Money, ProductId};
+use domain::{Currency, Money};
 use mysql_async::prelude::Queryable;
-use mysql_async::{OptsBuilder, Pool, PoolConstraints, PoolOpts, TxOpts};
+use mysql_async::{OptsBuilder, Pool, PoolConstraints, PoolOpts, Row, TxOpts};
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
-use storage::MySql;
-use storage::mysql::products;
-use telemetry::metrics::{Registry, StoreMetrics};
 
 /// As many as the API has by default (INVENTORY_MYSQL_CONNECTIONS).
 const CONNECTIONS: u16 = 32;
@@ -38,6 +34,12 @@ pub(crate) const TEXTBOOK_TOTALS: &str = "textbook:views";
 const TEXTBOOK_BATCH: isize = 10;
 
 const ADD_VIEW: &str = "UPDATE product_views SET views = views + 1 WHERE product_id = ?";
+/// The statements of a price write, as `storage` has them.
+const LOCK_PRODUCT: &str =
+    "SELECT id, sku, name, description, active, price, currency, version, updated_at, deleted_at FROM products WHERE id = ? FOR UPDATE";
+const SET_PRICE: &str = "UPDATE products SET price = ?, currency = ?, version = version + 1 WHERE id = ?";
+const ADD_HISTORY: &str = "INSERT INTO price_history (product_id, version, price, currency, reason, actor, changed_at) \
+                           SELECT id, version, price, currency, ?, ?, updated_at FROM products WHERE id = ?";
 const ADD_VIEWS: &str = "UPDATE product_views SET views = views + ? WHERE product_id = ?";
 
 /// What stands behind the routes.
@@ -78,7 +80,6 @@ pub(crate) struct Setup {
 /// Made in the HTTP thread: everything of a request happens there, without a hand-over.
 struct Stores {
     pool: Pool,
-    mysql: MySql,
     redis: tokio::sync::OnceCell<MultiplexedConnection>,
     redis_url: String,
     product: web::Bytes,
@@ -125,10 +126,8 @@ fn routes(config: &mut web::ServiceConfig, kind: Kind) {
 
 impl Stores {
     fn new(mysql_url: &str, redis_url: &str, product: web::Bytes) -> Result<Self, String> {
-        let metrics = Arc::new(StoreMetrics::new(&Registry::new("bench")));
-        let mysql = MySql::new(mysql_url, CONNECTIONS, metrics)?;
         let pool = pool(mysql_url).map_err(|error| error.to_string())?;
-        Ok(Self { pool, mysql, redis: tokio::sync::OnceCell::new(), redis_url: redis_url.to_owned(), product })
+        Ok(Self { pool, redis: tokio::sync::OnceCell::new(), redis_url: redis_url.to_owned(), product })
     }
 
     async fn redis(&self) -> redis::RedisResult<MultiplexedConnection> {
@@ -142,7 +141,8 @@ fn pool(url: &str) -> anyhow::Result<Pool> {
     let most = usize::from(CONNECTIONS);
     let constraints = PoolConstraints::new(most, most).context("a pool needs at least one connection")?;
     let options = PoolOpts::new().with_constraints(constraints).with_reset_connection(false);
-    let builder = OptsBuilder::from_opts(mysql_async::Opts::from_url(url)?);
+    let isolation = vec!["SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"];
+    let builder = OptsBuilder::from_opts(mysql_async::Opts::from_url(url)?).setup(isolation);
     Ok(Pool::new(builder.pool_opts(options).prefer_socket(Some(false))))
 }
 
@@ -179,15 +179,17 @@ struct Price {
     currency: String,
 }
 
-/// The transaction of `catalog`, by the same statements of `storage`; not the read-back, which only Redis needs.
+/// The transaction of `catalog` without what only Redis needs: the read-back of the row.
 async fn set_price(id: web::Path<u64>, price: web::Json<Price>, stores: web::Data<Stores>) -> Answer {
-    let (id, price) = (ProductId::new(*id)?, Money::parse(&price.amount, Currency::parse(&price.currency)?)?);
-    let mut tx = stores.mysql.begin().await?;
-    let before = products::lock(&mut tx, id).await?.ok_or("no such product")?;
-    products::set_price(&mut tx, id, price, None, None).await?;
+    let (id, price) = (*id, Money::parse(&price.amount, Currency::parse(&price.currency)?)?);
+    let mut connection = stores.pool.get_conn().await?;
+    let mut tx = connection.start_transaction(TxOpts::default()).await?;
+    let before: Row = tx.exec_first(LOCK_PRODUCT, (id,)).await?.ok_or("no such product")?;
+    tx.exec_drop(SET_PRICE, (price.amount(), price.currency().code(), id)).await?;
+    tx.exec_drop(ADD_HISTORY, (None::<&str>, None::<&str>, id)).await?;
     tx.commit().await?;
+    let version = before.get::<u64, _>("version").ok_or("no version")? + 1;
     let (amount, currency) = (price.amount().to_string(), price.currency().code().to_owned());
-    let version = before.product.version + 1;
     let price = serde_json::json!({"product_id": id, "amount": amount, "currency": currency, "version": version});
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(price.to_string()))
 }

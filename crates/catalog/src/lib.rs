@@ -9,6 +9,7 @@
 mod gather;
 mod known;
 mod read;
+mod turns;
 mod write;
 
 pub use gather::{FLIGHTS, MOST_KEYS, MOST_WAITING};
@@ -73,6 +74,7 @@ struct Inner {
     runtime: Handle,
     /// Turns of reads that cannot share a statement, so that a burst of them leaves connections to writes.
     ungathered: Semaphore,
+    turns: Arc<turns::Turns>,
     known: known::Known,
     metrics: Metrics,
 }
@@ -91,13 +93,14 @@ impl Catalog {
     /// Must be called on the runtime that is to do the I/O, after MySQL was reached.
     #[must_use]
     pub fn new(mysql: MySql, redis: Redis, metrics: Metrics) -> Self {
+        let turns = Arc::new(turns::Turns::new(mysql.connections(), metrics.prices.waiting.clone()));
         let stores = Stores { mysql, redis };
         let (reads, known) = (read::Gathers::new(&stores), known::Known::new(&stores.mysql));
         let (beside, ungathered) = (read::Beside::default(), Semaphore::new(MOST_UNGATHERED));
         let runtime = Handle::current();
         let availability = Arc::new(read::Availability::new());
         let here = Arc::new(read::Here::new(&stores, stores.redis.clone(), &availability, &runtime));
-        Self { inner: Arc::new(Inner { stores, reads, beside, availability, runtime, ungathered, known, metrics }), here }
+        Self { inner: Arc::new(Inner { stores, reads, beside, availability, runtime, ungathered, turns, known, metrics }), here }
     }
 
     /// The same catalog for another runtime, such as an HTTP thread's: its reads of the cache go over a connection of their own

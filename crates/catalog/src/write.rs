@@ -9,13 +9,15 @@
 //! From 1 to 4 the row's lock keeps every reader from filling the entry with the older row; from 3 on the
 //! entry does not show it either. A write runs to its end whether or not its caller still waits.
 
-use crate::{Catalog, Error, Stores, read};
+use crate::turns::{Turn, Turns};
+use crate::{Catalog, Error, Inner, Stores, read};
 use chrono::{DateTime, Utc};
 use domain::{ImportedProduct, Money, NewProduct, Product, ProductId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::mysql::Tx;
 use storage::mysql::products::{self, ProductRow};
+use storage::redis::Session;
 use storage::redis::product_cache::Marked;
 use storage::{Error as StoreError, Kind};
 use telemetry::metrics::{MysqlOp, PriceResult, PriceStage};
@@ -65,8 +67,16 @@ pub enum Imported {
 /// One write under way: the stores, and when it began.
 struct Write {
     stores: Stores,
+    turns: Arc<Turns>,
     started: Instant,
     metrics: crate::Metrics,
+}
+
+/// An entry that was marked, and the session over which it is published.
+struct Mark {
+    session: Session,
+    marked: Marked,
+    took: Duration,
 }
 
 impl Catalog {
@@ -77,7 +87,10 @@ impl Catalog {
     pub async fn set_price(&self, id: ProductId, price: Money, reason: Option<String>, actor: Option<Arc<str>>) -> Result<PriceSet, Error> {
         let write = self.write();
         let (prices, started) = (self.inner.metrics.prices.clone(), write.started);
-        let task = async move { retried!(write, write.set_price(id, price, reason.as_deref(), actor.as_deref())) };
+        let task = async move {
+            let _turn = write.turn(Some(id)).await?;
+            retried!(write, write.set_price(id, price, reason.as_deref(), actor.as_deref()))
+        };
         let result = self.inner.stores.mysql.detached(MysqlOp::Price, Kind::Unknown, WRITE_LIMIT, task).await;
         prices.duration[PriceStage::Total].observe(started.elapsed());
         let result = result.map_err(Error::from).and_then(|set| set.ok_or(Error::NotFound));
@@ -98,7 +111,10 @@ impl Catalog {
     /// `DuplicateSku`; otherwise as [`Self::set_price`].
     pub async fn create(&self, product: NewProduct, actor: Option<Arc<str>>) -> Result<Product, Error> {
         let (write, sku) = (self.write(), product.sku.clone());
-        let task = async move { retried!(write, write.create(&product, actor.as_deref())) };
+        let task = async move {
+            let _turn = write.turn(None).await?;
+            retried!(write, write.create(&product, actor.as_deref()))
+        };
         let created = self.inner.stores.mysql.detached(MysqlOp::Create, Kind::Unknown, WRITE_LIMIT, task).await?;
         let row = created.ok_or(Error::DuplicateSku(sku))?;
         self.inner.known.note(row.product.id, true);
@@ -112,17 +128,25 @@ impl Catalog {
     /// `DuplicateSku` when the SKU belongs to a deleted product; otherwise as [`Self::set_price`].
     pub async fn import(&self, product: ImportedProduct, dry_run: bool) -> Result<Imported, Error> {
         let (write, sku) = (self.write(), product.sku.clone());
-        let task = async move { retried!(write, write.import(&product, dry_run)) };
+        let task = async move {
+            let _turn = write.turn(None).await?;
+            retried!(write, write.import(&product, dry_run))
+        };
         let imported = self.inner.stores.mysql.detached(MysqlOp::Import, Kind::Unknown, WRITE_LIMIT, task).await?;
         imported.ok_or(Error::DuplicateSku(sku))
     }
 
     fn write(&self) -> Write {
-        Write { stores: self.inner.stores.clone(), started: Instant::now(), metrics: self.inner.metrics.clone() }
+        let Inner { stores, turns, metrics, .. } = &*self.inner;
+        Write { stores: stores.clone(), turns: turns.clone(), started: Instant::now(), metrics: metrics.clone() }
     }
 }
 
 impl Write {
+    async fn turn(&self, id: Option<ProductId>) -> Result<Turn, StoreError> {
+        self.turns.take(id, self.started + COMMIT_BEFORE).await
+    }
+
     fn may_run_again(&self, error: &StoreError) -> bool {
         error.kind() == Kind::Conflict && self.started.elapsed() < RETRY_BEFORE
     }
@@ -145,8 +169,13 @@ impl Write {
             tx.rollback().await?;
             return dropped.map(|()| Some(PriceSet { changed: false, ..price_set(&before, price) }));
         }
-        products::set_price(&mut tx, id, price, reason, actor).await?;
-        let row = self.land(tx, id).await?;
+        let row = products::set_price(&mut tx, id, price).await?;
+        // Side by side: the mark only has to stand before COMMIT.
+        let (marked, noted) = tokio::join!(self.mark(id, row.product.version), products::add_history(&mut tx, id, reason, actor));
+        if let Err(error) = noted {
+            return roll_back(tx, error).await;
+        }
+        self.finish(tx, &row, marked).await?;
         Ok(Some(price_set(&row, price)))
     }
 
@@ -187,24 +216,27 @@ impl Write {
     async fn land(&self, mut tx: Tx, id: ProductId) -> Result<ProductRow, StoreError> {
         let gone = || StoreError::new(Kind::Bug, format!("product {id} was not there after it was written"));
         let row = products::lock(&mut tx, id).await?.ok_or_else(gone)?;
-        let redis_time = Instant::now();
         let marked = self.mark(id, row.product.version).await;
-        let mut in_redis = redis_time.elapsed();
-        let (session, marked) = match marked {
-            Ok(marked) if self.started.elapsed() < COMMIT_BEFORE => marked,
+        self.finish(tx, &row, marked).await?;
+        Ok(row)
+    }
+
+    /// Steps 4 and 5.
+    async fn finish(&self, tx: Tx, row: &ProductRow, marked: Result<Mark, StoreError>) -> Result<(), StoreError> {
+        let Mark { session, marked, took } = match marked {
+            Ok(mark) if self.started.elapsed() < COMMIT_BEFORE => mark,
             Ok(_) => return roll_back(tx, StoreError::new(Kind::Unavailable, "the write came too late to be answered")).await,
             Err(error) => return roll_back(tx, error).await,
         };
         tx.commit().await?;
+        self.metrics.prices.duration[PriceStage::Mysql].observe(self.started.elapsed());
+        let publishing = Instant::now();
         if let Marked::Marker(marker) = marked {
-            let redis_time = Instant::now();
             // A lost publish costs a few uncached reads: the marker stays until its TTL.
-            let _ = self.stores.redis.publish(&session, &marker, &read::cached(&row)?).await;
-            in_redis += redis_time.elapsed();
+            let _ = self.stores.redis.publish(&session, &marker, &read::cached(row)?).await;
         }
-        self.metrics.prices.duration[PriceStage::Redis].observe(in_redis);
-        self.metrics.prices.duration[PriceStage::Mysql].observe(self.started.elapsed().saturating_sub(in_redis));
-        Ok(row)
+        self.metrics.prices.duration[PriceStage::Redis].observe(took + publishing.elapsed());
+        Ok(())
     }
 
     async fn drop_entry(&self, id: ProductId) -> Result<(), StoreError> {
@@ -212,10 +244,11 @@ impl Write {
         self.stores.redis.drop_entry(&session, id).await.map_err(not_announced)
     }
 
-    async fn mark(&self, id: ProductId, version: u64) -> Result<(storage::redis::Session, Marked), StoreError> {
-        let session = self.stores.redis.cache.session()?;
+    /// Step 3. The row is locked and is not yet committed.
+    async fn mark(&self, id: ProductId, version: u64) -> Result<Mark, StoreError> {
+        let (session, began) = (self.stores.redis.cache.session()?, Instant::now());
         let marked = self.stores.redis.mark(&session, id, version).await.map_err(not_announced)?;
-        Ok((session, marked))
+        Ok(Mark { session, marked, took: began.elapsed() })
     }
 }
 

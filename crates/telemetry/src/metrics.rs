@@ -211,6 +211,7 @@ impl CacheMetrics {
 pub struct PriceMetrics {
     pub writes: ByLabel<PriceResult, Counter>,
     pub duration: ByLabel<PriceStage, Histogram>,
+    pub waiting: Gauge,
 }
 
 impl PriceMetrics {
@@ -222,8 +223,9 @@ impl PriceMetrics {
                 "inventory_price_write_duration_seconds",
                 "stage",
                 MYSQL_SECONDS,
-                "Duration of price writes in seconds: the transaction, the calls to Redis, and all of it",
+                "Duration of price writes in seconds: until COMMIT was answered, the calls to Redis, and all of it",
             ),
+            waiting: registry.gauge("inventory_catalog_writes_waiting", "Writes of products and prices that wait in memory for their turn"),
         }
     }
 }
@@ -398,7 +400,7 @@ mod tests {
     fn the_contract_is_kept_by_name() {
         let contract = "
             http_requests_total http_request_duration_seconds cache_requests_total cache_coalesced_total
-            price_writes_total price_write_duration_seconds views_received_total views_persisted_total
+            price_writes_total price_write_duration_seconds catalog_writes_waiting views_received_total views_persisted_total
             views_conservation_drift views_lost_total queue_depth views_pending queue_in_flight
             queue_oldest_age_seconds queue_dead_letters queue_paused drain_batches_total drain_batch_views
             drain_batch_rows drain_duration_seconds drain_delay_seconds drain_last_success_timestamp_seconds

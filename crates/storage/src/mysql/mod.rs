@@ -72,6 +72,7 @@ struct Inner {
     pool: Pool,
     /// One for each connection that calls may use; the pool may open one more, for [`MySql::ping`].
     free: Arc<Semaphore>,
+    connections: u16,
     opts: Opts,
     runtime: Handle,
     metrics: Arc<StoreMetrics>,
@@ -108,6 +109,7 @@ impl MySql {
             inner: Arc::new(Inner {
                 pool,
                 free: Arc::new(Semaphore::new(usize::from(connections))),
+                connections,
                 opts,
                 runtime: Handle::current(),
                 metrics,
@@ -120,6 +122,12 @@ impl MySql {
     #[must_use]
     pub fn place(&self) -> String {
         format!("{}:{}/{}", self.inner.opts.ip_or_hostname(), self.inner.opts.tcp_port(), self.database())
+    }
+
+    /// Most connections that calls may use at once.
+    #[must_use]
+    pub fn connections(&self) -> u16 {
+        self.inner.connections
     }
 
     /// What [`migrations::reach`] learned.
@@ -232,6 +240,16 @@ pub struct Tx {
 impl Tx {
     pub(crate) async fn rows(&mut self, sql: &str, params: impl Into<Params>) -> Result<Vec<Row>, Error> {
         rows(&mut self.tx, sql, params.into()).await
+    }
+
+    /// Runs several statements in one round trip and returns the rows of the last.
+    pub(crate) async fn rows_of_last(&mut self, sql: &str) -> Result<Vec<Row>, Error> {
+        let mut results = self.tx.query_iter(sql).await.map_err(|error| of_driver(&error))?;
+        let mut last = Vec::new();
+        while !results.is_empty() {
+            last = results.collect().await.map_err(|error| of_driver(&error))?;
+        }
+        Ok(last)
     }
 
     /// Runs a statement and returns the id that it gave to a new row, 0 where it gave none.

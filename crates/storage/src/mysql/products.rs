@@ -191,15 +191,21 @@ pub async fn lock_by_sku(tx: &mut Tx, sku: &Sku) -> Result<Option<ProductRow>, E
     tx.rows(&sql, (sku.as_str(),)).await?.pop().map(product).transpose()
 }
 
-/// Sets the price of a row that this transaction has locked and writes its history.
+/// Sets the price of a row that this transaction has locked and returns the row as it then is, in one round trip. Its history is
+/// [`add_history`]'s.
 ///
 /// # Errors
 /// As any statement.
-pub async fn set_price(tx: &mut Tx, id: ProductId, price: Money, reason: Option<&str>, actor: Option<&str>) -> Result<(), Error> {
+pub async fn set_price(tx: &mut Tx, id: ProductId, price: Money) -> Result<ProductRow, Error> {
+    // Of what is inlined nothing is a client's text: digits, and letters from a list of ours.
     let (amount, currency) = (price.amount(), price.currency());
-    let sql = "UPDATE products SET price = ?, currency = ?, version = version + 1 WHERE id = ?";
-    tx.execute(sql, (amount, currency.code(), id.get())).await?;
-    add_history(tx, id, reason, actor).await
+    let currency = currency.code();
+    let sql = format!(
+        "UPDATE products SET price = {amount}, currency = '{currency}', version = version + 1 WHERE id = {id}; \
+         SELECT {COLUMNS} FROM products WHERE id = {id}"
+    );
+    let gone = || Error::new(Kind::Bug, format!("product {id} was not there after its price was set"));
+    product(tx.rows_of_last(&sql).await?.pop().ok_or_else(gone)?)
 }
 
 /// Sets what a file tells of a row that this transaction has locked.
@@ -258,7 +264,10 @@ pub async fn insert(tx: &mut Tx, product: &NewProduct, reason: Option<&str>, act
 }
 
 /// Copies the row's new price into its history, with the version and the time that the row now has.
-async fn add_history(tx: &mut Tx, id: ProductId, reason: Option<&str>, actor: Option<&str>) -> Result<(), Error> {
+///
+/// # Errors
+/// As any statement.
+pub async fn add_history(tx: &mut Tx, id: ProductId, reason: Option<&str>, actor: Option<&str>) -> Result<(), Error> {
     let sql = "INSERT INTO price_history (product_id, version, price, currency, reason, actor, changed_at) \
                SELECT id, version, price, currency, ?, ?, updated_at FROM products WHERE id = ?";
     tx.execute(sql, (reason, actor, id.get())).await.map(|_| ())
