@@ -10,6 +10,7 @@ mod figures;
 mod live;
 mod load;
 mod machine;
+mod prices;
 mod progress;
 mod report;
 mod requests;

@@ -75,6 +75,14 @@ pub(crate) fn put_price(id: u64, body: &str) -> Vec<u8> {
     format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
+/// A batch of prices in whole pounds, by product.
+pub(crate) fn post_batch(prices: impl Iterator<Item = (u64, u32)>) -> Vec<u8> {
+    let item = |(id, pounds)| format!(r#"{{"product_id":{id},"amount":"{pounds}.00","currency":"GBP"}}"#);
+    let body = format!(r#"{{"items":[{}]}}"#, prices.map(item).collect::<Vec<_>>().join(","));
+    let head = "POST /v1/prices/batch HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n";
+    format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
 fn ids() -> impl Iterator<Item = usize> {
     1..=PRODUCTS
 }

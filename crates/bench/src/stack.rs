@@ -222,6 +222,16 @@ impl Stack {
         used.context("INFO memory has no used_memory")
     }
 
+    /// Deletes the cached record of a product.
+    pub(crate) async fn drop_entry(&mut self, id: u64) -> anyhow::Result<()> {
+        let pattern = format!("*:c:*:p:{id}");
+        let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut self.redis_commands).await?;
+        for key in keys {
+            redis::cmd("DEL").arg(key).query_async::<()>(&mut self.redis_commands).await?;
+        }
+        Ok(())
+    }
+
     /// A number out of MySQL.
     pub(crate) async fn number(&self, sql: &str) -> anyhow::Result<u64> {
         let answer = async { self.sql.get_conn().await?.query_first(sql).await };

@@ -37,6 +37,8 @@ pub(crate) struct Versus {
     /// How Redis syncs its log.
     pub(crate) fsync: &'static str,
     pub(crate) mark: Option<Mark>,
+    /// Of the p99, as a figure of its own.
+    pub(crate) mark_p99: Option<Mark>,
 }
 
 /// One turn of one of the two.
@@ -65,7 +67,7 @@ impl Versus {
 
     /// # Errors
     /// An error answer, a view too many or too few, or something died.
-    pub(crate) async fn run(&self, stack: &mut Stack, plan: &Plan, progress: &Progress) -> anyhow::Result<Line> {
+    pub(crate) async fn run(&self, stack: &mut Stack, plan: &Plan, progress: &Progress) -> anyhow::Result<Vec<Line>> {
         stack.set_appendfsync(self.fsync).await?;
         let mut baseline = stack.start_baseline(self.against).await?;
         let requests = Arc::new(match self.work {
@@ -89,7 +91,8 @@ impl Versus {
                 progress.advance(plan.warm + plan.measured);
             }
         }
-        self.line(stack, &turns, left_behind)
+        let line = self.line(stack, &turns, left_behind)?;
+        Ok([Some(line), self.line_of_p99(&turns)].into_iter().flatten().collect())
     }
 
     async fn candidate(&self, stack: &mut Stack, plan: &Plan, requests: &Arc<Requests>) -> anyhow::Result<Turn> {
@@ -136,6 +139,15 @@ impl Versus {
             _ => {}
         }
         Ok(turn)
+    }
+
+    fn line_of_p99(&self, turns: &[Vec<Turn>; 2]) -> Option<Line> {
+        let mark = self.mark_p99?;
+        let sides: Vec<Side> = turns.iter().map(|turns| side(turns)).collect();
+        let millis = |turn: &Turn| turn.slice.millis(0.99);
+        let pairs: Vec<(f64, f64)> = turns[0].iter().map(millis).zip(turns[1].iter().map(millis)).collect();
+        let line = Line::figure(self.row, self.title.replace("p50", "p99"), Unit::Milliseconds, sides[0].p99_millis, None);
+        Some(line.against(sides[1].p99_millis, Spread::of(&paired(&pairs)), Some(mark)).of_sides(sides))
     }
 
     fn line(&self, stack: &mut Stack, turns: &[Vec<Turn>; 2], left_behind: u64) -> anyhow::Result<Line> {
