@@ -21,7 +21,8 @@ const API: &str = "
 
 const WORKER: &str = "
     inventory_views_persisted_total inventory_drain_batches_total inventory_drain_batch_views inventory_drain_batch_rows
-    inventory_drain_duration_seconds inventory_drain_delay_seconds inventory_drain_last_success_timestamp_seconds";
+    inventory_drain_duration_seconds inventory_drain_delay_seconds inventory_drain_last_success_timestamp_seconds
+    inventory_checks_compared_total inventory_checks_mismatches_total";
 
 /// Series with their values, without those of the process itself.
 fn series(text: &str) -> BTreeMap<String, f64> {
@@ -116,6 +117,7 @@ async fn labels_take_the_values_of_the_contract_and_no_others() {
         (&api, "inventory_views_received_total", "outcome", "accepted not_found invalid over_capacity unavailable unknown"),
         (&worker, "inventory_drain_batches_total", "result", "applied already_applied retried split dead"),
         (&worker, "inventory_drain_duration_seconds_count", "stage", "read mysql settle"),
+        (&worker, "inventory_checks_mismatches_total", "field", "sku name description active price version updated_at presence form"),
         (&worker, "inventory_redis_policy_ok", "role", "queue cache"),
         (&worker, "inventory_redis_errors_total", "kind", "unavailable full conflict corrupt unknown bug"),
         (&worker, "inventory_mysql_errors_total", "kind", "unavailable full conflict corrupt unknown bug"),

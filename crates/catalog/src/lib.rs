@@ -6,6 +6,7 @@
 //! a cache entry is only filled by a reader that holds the row's shared lock (`read.rs`), and a writer marks
 //! the entry while it holds the row's exclusive lock, before its COMMIT (`write.rs`).
 
+pub mod check;
 mod gather;
 mod known;
 mod read;

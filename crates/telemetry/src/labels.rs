@@ -54,6 +54,7 @@ labels! {
         Claim = "claim",
         Settle = "settle",
         Sweep = "sweep",
+        Check = "check",
         Status = "status",
         Connect = "connect",
     }
@@ -125,6 +126,21 @@ labels! {
         Mysql = "mysql",
         Redis = "redis",
         Total = "total",
+    }
+
+    /// In what a cached product differed from its row; but for the two last the names of the record's fields.
+    CheckField {
+        Sku = "sku",
+        Name = "name",
+        Description = "description",
+        Active = "active",
+        Price = "price",
+        Version = "version",
+        UpdatedAt = "updated_at",
+        /// The one is there, the other is not.
+        Presence = "presence",
+        /// Other bytes with the same fields, or bytes that are no record.
+        Form = "form",
     }
 
     /// How the API answered a view.

@@ -7,7 +7,8 @@
 pub use crate::http_metrics::{COMMON_STATUSES, HttpMetrics, RouteMetrics, RouteSpec};
 pub use crate::instruments::{ByLabel, ByPair, Counter, Gauge, Histogram, Registry, SecondsGauge};
 pub use crate::labels::{
-    BatchResult, CacheResult, DrainStage, ErrorKind, Label, MysqlOp, PoolState, PriceResult, PriceStage, RedisOp, RedisRole, ViewOutcome,
+    BatchResult, CacheResult, CheckField, DrainStage, ErrorKind, Label, MysqlOp, PoolState, PriceResult, PriceStage, RedisOp, RedisRole,
+    ViewOutcome,
 };
 
 use crate::Build;
@@ -336,6 +337,28 @@ impl DrainMetrics {
     }
 }
 
+/// What this worker's sample of the product cache found.
+#[derive(Debug)]
+pub struct CheckMetrics {
+    pub compared: Counter,
+    /// Once for each field that differs.
+    pub mismatches: ByLabel<CheckField, Counter>,
+}
+
+impl CheckMetrics {
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            compared: registry.counter("inventory_checks_compared_total", "Cached products that this worker compared with their rows"),
+            mismatches: registry.counters(
+                "inventory_checks_mismatches_total",
+                "field",
+                "Fields in which a cached product differed from its row and stayed so for longer than a change by plain SQL takes to show",
+            ),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -347,7 +370,7 @@ mod tests {
         let routes = &[RouteSpec { method: "GET", route: "/v1/products/{id}", statuses: &[200] }];
         let _ = (StoreMetrics::new(&registry), CacheMetrics::new(&registry), PriceMetrics::new(&registry));
         let _ = (IngestMetrics::new(&registry), QueueMetrics::new(&registry), DrainMetrics::new(&registry));
-        let _ = HttpMetrics::new(&registry, routes);
+        let _ = (CheckMetrics::new(&registry), HttpMetrics::new(&registry, routes));
         let text = registry.render();
         (registry, text)
     }
@@ -406,7 +429,7 @@ mod tests {
             drain_batch_rows drain_duration_seconds drain_delay_seconds drain_last_success_timestamp_seconds
             redis_up mysql_up redis_policy_ok redis_memory_used_bytes redis_memory_limit_bytes
             redis_evicted_keys_total redis_op_duration_seconds redis_errors_total mysql_query_duration_seconds
-            mysql_errors_total mysql_pool_connections build_info";
+            mysql_errors_total mysql_pool_connections checks_mismatches_total checks_compared_total build_info";
         let (_, text) = rendered();
         let families = families(&text);
         for name in contract.split_whitespace() {

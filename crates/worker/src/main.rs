@@ -3,6 +3,7 @@
 //! It listens for its metrics and health at once, waits for the stores for as long as it takes, and then drains
 //! until it is asked to stop. Killed at any instruction it loses nothing and counts nothing twice.
 
+mod check;
 mod config;
 mod drain;
 mod sweep;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use storage::watch::{self, Watched};
 use telemetry::config::refuse_unknown_variables;
 use telemetry::health::{Health, Role};
-use telemetry::metrics::{DrainMetrics, QueueMetrics, Registry, StoreMetrics};
+use telemetry::metrics::{CheckMetrics, DrainMetrics, QueueMetrics, Registry, StoreMetrics};
 use telemetry::ops::{Ops, serve_ops};
 use telemetry::stop::Shutdown;
 
@@ -49,6 +50,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let registry = Registry::new("inventory-worker");
     let stores = Arc::new(StoreMetrics::new(&registry));
     let (queue, drain) = (Arc::new(QueueMetrics::new(&registry)), Arc::new(DrainMetrics::new(&registry)));
+    let checks = CheckMetrics::new(&registry);
 
     let listen = config.worker_ops_listen;
     config.tokens.check_listener(listen, "INVENTORY_WORKER_OPS_LISTEN").map_err(|error| anyhow!(error))?;
@@ -62,6 +64,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let watched = Watched { mysql: mysql.clone(), redis: redis.clone(), health: health.clone(), stores, queue };
     tokio::spawn(watch::watch(watched, |_| {}, shutdown.clone()));
     tokio::spawn(sweep::run(mysql.clone(), redis.clone(), shutdown.clone()));
+    tokio::spawn(check::run(mysql.clone(), redis.clone(), checks, shutdown.clone()));
     let drain = Arc::new(Drain::new(mysql, redis, config.drain, drain));
     let draining = drain.run(&shutdown);
     tokio::pin!(draining);

@@ -93,6 +93,19 @@ impl Keys {
     pub(crate) fn total_prefix(&self, run8: &str, shard: u16) -> String {
         [&self.queue(shard).prefix, "t:", run8, ":"].concat()
     }
+
+    /// The product whose entry has this name under this run.
+    pub(crate) fn product_of(&self, run8: &str, key: &str) -> Option<ProductId> {
+        let id = ProductId::new(key.rsplit(':').next()?.parse().ok()?).ok()?;
+        (self.entry(run8, id) == key).then_some(id)
+    }
+
+    /// Whether this names something cached under another run than this one.
+    pub(crate) fn is_of_earlier_run(&self, run8: &str, key: &str) -> bool {
+        let rest = self.queues.iter().find_map(|queue| key.strip_prefix(&queue.prefix));
+        let cached = rest.and_then(|rest| rest.strip_prefix("c:").or_else(|| rest.strip_prefix("t:")));
+        cached.and_then(|cached| cached.split_once(':')).is_some_and(|(run, _)| run != run8)
+    }
 }
 
 #[cfg(test)]
@@ -105,5 +118,24 @@ mod tests {
         assert_eq!(keys.entry("0a1b2c3d", id), "shop:{0}:c:0a1b2c3d:p:42");
         assert_eq!(keys.total_prefix("0a1b2c3d", 0), "shop:{0}:t:0a1b2c3d:");
         assert_eq!(keys.queue(0).open, "shop:{0}:open");
+    }
+
+    #[test]
+    fn names_are_read_back_and_those_of_others_are_not_ours() {
+        let (keys, run) = (Keys::new("shop", Shards::new(4).unwrap()), "0a1b2c3d");
+        assert_eq!(keys.product_of(run, "shop:{2}:c:0a1b2c3d:p:42"), ProductId::new(42).ok());
+        for other in
+            ["shop:{1}:c:0a1b2c3d:p:42", "shop:{2}:c:ffffffff:p:42", "barn:{2}:c:0a1b2c3d:p:42", "shop:{2}:c:0a1b2c3d:p:x", "", "a"]
+        {
+            assert_eq!(keys.product_of(run, other), None, "{other}");
+        }
+        for earlier in ["shop:{2}:c:ffffffff:p:42", "shop:{3}:t:ffffffff:7"] {
+            assert!(keys.is_of_earlier_run(run, earlier), "{earlier}");
+        }
+        for other in
+            ["shop:{2}:c:0a1b2c3d:p:42", "shop:{2}:t:0a1b2c3d:42", "barn:{2}:c:ffffffff:p:42", "shop:{2}:open", "shop:{9}:c:ffffffff:p:1"]
+        {
+            assert!(!keys.is_of_earlier_run(run, other), "{other}");
+        }
     }
 }

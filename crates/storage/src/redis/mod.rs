@@ -9,6 +9,7 @@
 mod errors;
 mod greeting;
 mod info;
+pub mod inspect;
 pub mod keys;
 mod node;
 pub mod product_cache;

@@ -7,7 +7,7 @@
 //!
 //! Publish and fill replace exactly the value that the caller put there. No property rests on a TTL or a clock: what
 //! makes it safe to fill is the shared row lock under which the caller has read (`mysql::products::find_for_fill`).
-//! The entry is never changed by anything but SET, DEL and the scripts `acquire` and `replace`.
+//! The entry is never changed by anything but SET, DEL and the scripts `acquire`, `replace` and `discard`.
 
 use super::errors::short;
 use super::scripts::SCRIPTS;
@@ -61,7 +61,7 @@ impl Cached {
         Self { version, json: None }
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut value = format!("D{}|", self.version).into_bytes();
         if let Some(json) = &self.json {
             value.push(FORMAT);
@@ -72,7 +72,7 @@ impl Cached {
 }
 
 impl Entry {
-    fn parse(value: Option<&[u8]>) -> Self {
+    pub(super) fn parse(value: Option<&[u8]>) -> Self {
         let Some(value) = value else { return Self::Absent };
         Self::data(value).map_or(Self::Busy, Self::Data)
     }
@@ -154,7 +154,7 @@ impl Redis {
         Ok(entries.iter().map(|entry| Entry::parse(bytes(entry))).collect())
     }
 
-    fn entries(&self, session: &Session, ids: &[ProductId]) -> ::redis::Cmd {
+    pub(super) fn entries(&self, session: &Session, ids: &[ProductId]) -> ::redis::Cmd {
         let mut command = ::redis::cmd("MGET");
         for id in ids {
             command.arg(self.keys.entry(session.run8(), *id));

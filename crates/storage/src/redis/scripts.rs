@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 pub(crate) struct Scripts {
     pub(crate) acquire: Script,
     pub(crate) replace: Script,
+    pub(crate) discard: Script,
     pub(crate) push: Script,
     pub(crate) claim: Script,
     pub(crate) settle: Script,
@@ -17,6 +18,7 @@ pub(crate) struct Scripts {
 pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     acquire: Script::new(include_str!("lua/acquire.lua")),
     replace: Script::new(include_str!("lua/replace.lua")),
+    discard: Script::new(include_str!("lua/discard.lua")),
     push: Script::new(include_str!("lua/push.lua")),
     claim: Script::new(include_str!("lua/claim.lua")),
     settle: Script::new(include_str!("lua/settle.lua")),
@@ -26,7 +28,7 @@ pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
 });
 
 impl Scripts {
-    pub(crate) fn all(&self) -> [&Script; 8] {
-        [&self.acquire, &self.replace, &self.push, &self.claim, &self.settle, &self.shown, &self.shown_store, &self.status]
+    pub(crate) fn all(&self) -> [&Script; 9] {
+        [&self.acquire, &self.replace, &self.discard, &self.push, &self.claim, &self.settle, &self.shown, &self.shown_store, &self.status]
     }
 }
