@@ -118,6 +118,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     DeadLetters(DeadLettersVerb),
     /// Compare the products of MySQL, Redis and the API; exits 5 on a difference
+    ///
+    /// What a write under way makes differ is no difference, and what differs is looked at again for longer than a change by plain SQL takes to show. With --repair a cache entry that differs is deleted, which is always safe, and it exits 5 only where something still differs then.
     Check(CheckArgs),
     /// Tokens that the API asks for
     #[command(subcommand)]
@@ -229,6 +231,9 @@ pub(crate) struct CheckArgs {
     /// Compare so many products, spread over the catalogue
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) sample: u32,
+    /// Delete cache entries that differ from MySQL, and what earlier runs of Redis left in the cache
+    #[arg(long)]
+    pub(crate) repair: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -13,8 +13,8 @@ const FIELDS: [&str; 8] = ["id", "sku", "name", "description", "active", "price"
 /// What one place says.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Side {
-    /// The cache has no entry, or someone is filling or writing it.
-    NotCached,
+    /// Nothing: the cache has no entry, or someone is at work on it or on the row.
+    Silent,
     /// There is no such product.
     Absent,
     Product(Value),
@@ -56,23 +56,29 @@ impl Sides {
         Line { field, mysql, redis, api, differs }
     }
 
-    /// The differing fields in one line, for messages.
-    pub(crate) fn difference(&self) -> String {
+    /// The fields in which `of` differs, as they are here, in one line for messages.
+    pub(crate) fn in_words(&self, of: &Self) -> String {
         let text = |line: &Line| {
             let [field, mysql, redis, api, _] = line.columns();
             format!("{field}: MySQL {mysql}, Redis {redis}, API {api}")
         };
-        let lines = self.lines();
-        let lines: Vec<_> = lines.iter().filter(|line| line.differs).map(text).collect();
+        let (lines, of) = (self.lines(), of.lines());
+        let differing = lines.iter().zip(&of).filter(|(_, of)| of.differs);
+        let lines: Vec<_> = differing.map(|(line, _)| text(line)).collect();
         lines.join("; ")
     }
 }
 
 impl Side {
+    /// Whether both say the same of all that is compared.
+    pub(crate) fn is_as(&self, other: &Self) -> bool {
+        FIELDS.iter().all(|field| self.field(field) == other.field(field))
+    }
+
     /// None: says nothing. `Some(None)`: says that there is no such product.
     fn field(&self, field: &str) -> Option<Option<Value>> {
         match self {
-            Self::NotCached => None,
+            Self::Silent => None,
             Self::Absent => Some(None),
             Self::Product(product) => Some(Some(product.get(field).cloned().unwrap_or_default())),
         }
@@ -121,7 +127,7 @@ mod tests {
     fn what_all_three_say_alike_is_no_difference() {
         let alike = Sides { mysql: product("2.55"), redis: product("2.55"), api: product("2.55") };
         assert!(!alike.differ());
-        let not_cached = Sides { redis: Side::NotCached, ..alike.clone() };
+        let not_cached = Sides { redis: Side::Silent, ..alike.clone() };
         assert!(!not_cached.differ());
         let gone = Sides { mysql: Side::Absent, redis: Side::Absent, api: Side::Absent };
         assert!(!gone.differ());
@@ -133,7 +139,7 @@ mod tests {
         let lines = stale.lines();
         let differing: Vec<_> = lines.iter().filter(|line| line.differs).map(|line| line.field).collect();
         assert_eq!(differing, ["price"]);
-        assert_eq!(stale.difference(), "price: MySQL 2.55 GBP, Redis 2.10 GBP, API 2.10 GBP");
+        assert_eq!(stale.in_words(&stale), "price: MySQL 2.55 GBP, Redis 2.10 GBP, API 2.10 GBP");
         assert_eq!(lines[5].cells(), ["price", "2.55 GBP", "2.10 GBP", "2.10 GBP", "differs"]);
         assert_eq!(lines[3].cells(), ["description", "none", "none", "none", ""]);
     }
@@ -142,8 +148,14 @@ mod tests {
     fn a_product_that_one_place_lacks_is_a_difference() {
         let deleted = Sides { mysql: Side::Absent, redis: product("1.00"), api: Side::Absent };
         assert!(deleted.differ());
-        let unseen = Sides { mysql: product("1.00"), redis: Side::NotCached, api: Side::Absent };
+        let unseen = Sides { mysql: product("1.00"), redis: Side::Silent, api: Side::Absent };
         assert!(unseen.differ());
         assert_eq!(unseen.lines()[0].cells(), ["id", "42", "-", "-", "differs"]);
+    }
+
+    #[test]
+    fn answers_are_alike_whatever_their_views() {
+        let seen = |views: u64| Side::Product(json!({"id": 42, "views": views}));
+        assert!(seen(1).is_as(&seen(2)) && !seen(1).is_as(&Side::Absent) && !Side::Absent.is_as(&Side::Silent));
     }
 }

@@ -77,14 +77,16 @@ pub(crate) async fn compare(name: &str, stores: &Stores, api: &ApiClient, output
         Name::Id(id) => id,
         Name::Sku(sku) => stores.id_of(&sku).await?.ok_or_else(|| unknown(name))?,
     };
-    let sides = check::settled(stores, api, &[id]).await?;
-    let (_, sides) = sides.first().ok_or_else(|| unknown(name))?;
+    let sides = check::settled(stores, api, id).await?.ok_or_else(|| unknown(name))?;
     if sides.mysql == Side::Absent && !sides.differ() {
         return Err(unknown(name));
     }
     output.rows(&sides.lines())?;
-    if sides.redis == Side::NotCached {
+    if sides.redis == Side::Silent {
         eprintln!("Redis has no entry of this product, or one that is being written");
+    }
+    if sides.mysql == Side::Silent {
+        eprintln!("somebody is writing the product's row in MySQL; compare again");
     }
     Ok(if sides.differ() { Exit::Conflict } else { Exit::Ok })
 }

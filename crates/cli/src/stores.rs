@@ -3,21 +3,18 @@
 //! Promises that a store that is away or wrong is said at once, with its cure; nothing waits for long.
 
 use crate::args::Connection;
-use crate::compare::Side;
 use crate::exit::{Exit, Failure};
 use crate::import::Written;
 use crate::queue::Status;
+use catalog::check::Checker;
 use catalog::{Catalog, Imported, Metrics};
 use domain::{ImportedProduct, ProductId, Shards, Sku};
-use serde_json::Value;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use storage::mysql::migrations::{self, Migration, Refusal};
-use storage::mysql::products::{self, After, ProductRow};
+use storage::mysql::products::{self, After};
 use storage::mysql::{Deployment, pause};
 use storage::redis::Link;
-use storage::redis::product_cache::{Cached, Entry};
 use storage::{Kind, MySql, Redis, status};
 use telemetry::metrics::Registry;
 use telemetry::metrics::{CacheMetrics, PriceMetrics, StoreMetrics};
@@ -95,19 +92,9 @@ impl Stores {
         }
     }
 
-    /// Rows of products that are not deleted, in the form in which they are cached and answered.
-    pub(crate) async fn rows(&self, ids: &[ProductId]) -> Result<HashMap<ProductId, Value>, Failure> {
-        let rows = products::find(&self.mysql, ids).await?;
-        let pair = |row: ProductRow| Ok((row.product.id, serde_json::to_value(&row.product)?));
-        let rows: serde_json::Result<_> = rows.into_iter().filter(|row| !row.deleted).map(pair).collect();
-        rows.map_err(|fault| Failure::doing("a product as JSON", &fault))
-    }
-
-    /// What the cache holds of each product, in the order of the ids.
-    pub(crate) async fn cached(&self, ids: &[ProductId]) -> Result<Vec<Side>, Failure> {
-        // A Redis that is away would read as an empty cache.
-        self.redis.cache.session()?;
-        self.redis.read(ids).await.into_iter().map(|read| side(read.entry)).collect()
+    /// What compares the cache with MySQL.
+    pub(crate) fn checker(&self) -> Checker {
+        Checker::new(self.mysql.clone(), self.redis.clone())
     }
 
     pub(crate) async fn queue_status(&self) -> Result<Status, Failure> {
@@ -191,16 +178,6 @@ fn written(product: &ImportedProduct, result: Result<Imported, catalog::Error>) 
     }
 }
 
-fn side(entry: Entry) -> Result<Side, Failure> {
-    let json = match entry {
-        Entry::Busy | Entry::Absent => return Ok(Side::NotCached),
-        Entry::Data(Cached { json: None, .. }) => return Ok(Side::Absent),
-        Entry::Data(Cached { json: Some(json), .. }) => json,
-    };
-    let product = serde_json::from_slice(&json).map_err(|fault| Failure::doing("a product entry in Redis", &fault))?;
-    Ok(Side::Product(product))
-}
-
 /// Every n-th, so that old and new products are among them.
 fn spread(ids: Vec<ProductId>, limit: Option<usize>) -> Vec<ProductId> {
     let limit = limit.unwrap_or(ids.len()).max(1);
@@ -247,15 +224,6 @@ mod tests {
         let away = storage::Error::new(Kind::Unavailable, "MySQL: connection refused");
         let failure = written(&product, Err(catalog::Error::Unavailable(away))).unwrap_err();
         assert_eq!((failure.exit, failure.message.as_str()), (Exit::Unreachable, "product 10000: MySQL: connection refused"));
-    }
-
-    #[test]
-    fn an_entry_of_the_cache_is_a_product_or_its_absence_or_nothing() {
-        let data = |json: Option<&[u8]>| Entry::Data(Cached { version: 1, json: json.map(Into::into) });
-        assert_eq!(side(Entry::Busy).unwrap(), Side::NotCached);
-        assert_eq!(side(data(None)).unwrap(), Side::Absent);
-        assert_eq!(side(data(Some(b"{\"id\":1}"))).unwrap(), Side::Product(serde_json::json!({"id": 1})));
-        assert!(side(data(Some(b"{"))).is_err());
     }
 
     #[test]
