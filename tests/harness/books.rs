@@ -1,6 +1,7 @@
 //! Both stores as our programs see them: what a worker does step by step, and the account of views.
 
 use crate::{SOON, Shop, eventually};
+use catalog::check::Checker;
 use domain::Shards;
 use domain::view::{Record, Tally, Writer, parse_records};
 use std::sync::Arc;
@@ -44,6 +45,12 @@ impl Shop {
 }
 
 impl Books {
+    /// What compares the cache with MySQL.
+    #[must_use]
+    pub fn checker(&self) -> Checker {
+        Checker::new(self.mysql.clone(), self.redis.clone())
+    }
+
     /// The account of views and what the queue holds; `None` while a store is away or a shard moves.
     pub async fn account(&self) -> Option<(Account, Depth)> {
         account(&self.mysql, &self.redis).await.ok()

@@ -8,6 +8,7 @@ mod bad_http;
 mod bad_input;
 mod cache;
 mod catalogue_file;
+mod check;
 mod cli;
 mod cli_api;
 mod cli_forms;
