@@ -1,6 +1,7 @@
 //! Where the programs are, and the one line that installs them.
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -40,9 +41,29 @@ const USUAL_PLACES: &[&str] = &[
 
 /// The program's path, or an error that holds the line which installs it.
 pub fn find(program: Program) -> Result<PathBuf> {
-    search(program.names()).ok_or_else(|| {
-        let names = program.names().join(" or ");
-        Error::Missing(format!("{names} is not installed: type\n  {}", install_line()))
+    search(program.names()).ok_or_else(|| missing_error(program))
+}
+
+/// The MySQL or MariaDB that [`find`] would find with another PATH.
+pub fn find_on(path: &OsStr) -> Result<PathBuf> {
+    let program = Program::MysqlServer;
+    candidates(program.names(), path).next().ok_or_else(|| missing_error(program))
+}
+
+fn missing_error(program: Program) -> Error {
+    let names = program.names().join(" or ");
+    Error::Missing(format!("{names} is not installed: type\n  {}", install_line()))
+}
+
+/// A MySQL, or a MariaDB, wherever it stands on the PATH or in the usual places; told apart by what it says of itself.
+pub fn find_mysql(mariadb: bool) -> Option<PathBuf> {
+    find_mysql_on(&own_path(), mariadb)
+}
+
+fn find_mysql_on(path: &OsStr, mariadb: bool) -> Option<PathBuf> {
+    candidates(Program::MysqlServer.names(), path).find(|server| {
+        let version = version(server);
+        version.contains("Ver ") && version.contains("MariaDB") == mariadb
     })
 }
 
@@ -129,15 +150,22 @@ fn sh(line: &str, sudo: bool) -> Result<bool> {
     Ok(status.map_err(Error::io(format!("running `{line}`")))?.success())
 }
 
-/// Directory by directory, so that a MySQL put first on the PATH wins over a MariaDB behind it.
 fn search(names: &[&str]) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let dirs: Vec<PathBuf> = env::split_paths(&path).chain(USUAL_PLACES.iter().map(PathBuf::from)).collect();
-    dirs.iter().flat_map(|dir| names.iter().map(move |name| dir.join(name))).find(|file| file.is_file())
+    candidates(names, &own_path()).next()
+}
+
+fn own_path() -> OsString {
+    env::var_os("PATH").unwrap_or_default()
+}
+
+/// Directory by directory, so that a MySQL put first on the PATH wins over a MariaDB behind it.
+fn candidates(names: &[&str], path: &OsStr) -> impl Iterator<Item = PathBuf> {
+    let dirs: Vec<PathBuf> = env::split_paths(path).chain(USUAL_PLACES.iter().map(PathBuf::from)).collect();
+    dirs.into_iter().flat_map(|dir| names.iter().map(move |name| dir.join(name))).filter(|file| file.is_file())
 }
 
 /// What `--version` prints; empty if it cannot be run.
-pub(crate) fn version(server: &Path) -> String {
+pub fn version(server: &Path) -> String {
     let output = Command::new(server).args(["--no-defaults", "--version"]).output();
     output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
 }
@@ -156,6 +184,27 @@ mod tests {
         assert_eq!(search(&["no-such-server"]), None);
         assert!(install_line().contains("redis"));
         assert!(install_line().contains("mariadb"));
+    }
+
+    #[test]
+    fn a_server_is_told_by_what_it_says_and_not_by_its_name() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = env::temp_dir().join(format!("servers-kinds-{}", std::process::id()));
+        let server = |place: &str, says: &str| {
+            let program = dir.join(place).join("mysqld");
+            std::fs::create_dir_all(dir.join(place)).unwrap();
+            std::fs::write(&program, format!("#!/bin/sh\necho '{says}'\n")).unwrap();
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+            program
+        };
+        let link = server("1", "mysqld  Ver 10.11.19-MariaDB for debian-linux-gnu");
+        let mysql = server("2", "mysqld  Ver 9.7.4 for Linux on x86_64");
+        server("0", "no server at all");
+        let path = env::join_paths(["0", "1", "2"].map(|place| dir.join(place))).unwrap();
+        assert_eq!(find_mysql_on(&path, true), Some(link));
+        assert_eq!(find_mysql_on(&path, false), Some(mysql));
+        assert_eq!(find_on(&path).unwrap(), dir.join("0/mysqld"), "which comes first");
+        std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]

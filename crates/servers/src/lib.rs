@@ -14,7 +14,7 @@ mod process;
 mod redis;
 mod server;
 
-pub use binaries::{Program, find, install, install_line, missing};
+pub use binaries::{Program, find, find_mysql, find_on, install, install_line, missing, version};
 pub use error::{Error, Result};
 pub use mysql::{Mysql, MysqlOptions};
 pub use ports::free_port;

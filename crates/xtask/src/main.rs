@@ -4,6 +4,7 @@
 mod bench;
 mod deny;
 mod json;
+mod mysql;
 mod need;
 mod place;
 mod schemathesis;
@@ -19,6 +20,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const HELP: &str = "\
 cargo xtask up               run everything here: Redis, MySQL, API, worker, and a month of real trade
 cargo xtask test [-- ARGS]   format, lints, build and every test against real servers; ARGS go to the test binaries
+  --server mysql|mariadb     on this one, wherever it stands on the PATH; MySQL is made under target/mysql if it is not installed
+  --smoke                    some minutes of tests of what meets the servers, without the rest
 cargo xtask bench [--quick]  what each path costs beside the simplest servers that do the same; --help says more
 cargo xtask soak --minutes N moderate load for a while: nothing drifts, nothing grows; --help says more
 cargo xtask deny [--install] licences, sources and doubled versions of the dependencies (needs cargo-deny)
@@ -29,8 +32,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["up"] => up::run(),
-        ["test"] => test::run(&[]),
-        ["test", "--", rest @ ..] => test::run(rest),
+        ["test", rest @ ..] => test::run(rest),
         [command @ ("bench" | "soak"), rest @ ..] => bench::run(command, rest),
         ["deny"] => deny::run(false),
         ["deny", "--install"] => deny::run(true),
