@@ -23,7 +23,8 @@ GRANT UPDATE ON inventory.dead_letters TO inventory_api;
 GRANT INSERT, UPDATE ON inventory.product_views TO inventory_api;
 GRANT INSERT, UPDATE ON inventory.view_hours TO inventory_api;
 
--- Worker: adds views, keeps watermarks, sets dead letters aside. It writes no product.
+-- Worker: adds views, keeps watermarks, sets dead letters aside. It writes no product. Its sample of the cache
+-- reads products under a shared lock, for which MySQL before 8.0.22 also wants LOCK TABLES ON inventory.*.
 GRANT SELECT ON inventory.* TO inventory_worker;
 GRANT INSERT, UPDATE ON inventory.product_views TO inventory_worker;
 GRANT INSERT, UPDATE ON inventory.view_hours TO inventory_worker;
