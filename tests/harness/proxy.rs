@@ -141,7 +141,7 @@ impl Proxy {
 }
 
 /// Another process may take the port that was found free, in the moment between.
-async fn listen() -> TcpListener {
+pub(crate) async fn listen() -> TcpListener {
     const TRIES: u32 = 10;
     for _ in 0..TRIES {
         let port = servers::free_port().expect("a port is free");

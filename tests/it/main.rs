@@ -31,6 +31,7 @@ mod faults {
 mod flush;
 mod openapi;
 mod pause;
+mod pause_points;
 mod problems;
 mod product_list;
 mod redis_full;

@@ -21,6 +21,7 @@ use storage::status::Depth;
 use storage::watch::now_ms;
 use storage::{Error, Kind, Redis};
 use telemetry::metrics::{IngestMetrics, ViewOutcome};
+use telemetry::pause_point::{self, PausePoint};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -208,7 +209,10 @@ impl Lane {
     async fn deliver(&mut self, mut session: Session, record: &Record, oldest: Instant) -> Result<(), Refused> {
         let mut doubtful = false;
         loop {
-            match view_queue::push(&session, &self.redis.keys, self.shard, record, self.settings.batch_views).await {
+            pause_point::reached(PausePoint::BeforePush, self.shard).await;
+            let pushed = view_queue::push(&session, &self.redis.keys, self.shard, record, self.settings.batch_views).await;
+            pause_point::reached(PausePoint::AfterPush, self.shard).await;
+            match pushed {
                 Ok(pushed) => {
                     // Not stored now means that an earlier sending was.
                     self.seq = record.seq;

@@ -24,6 +24,7 @@ pub use storage::redis::shown_views::Views;
 use storage::redis::shown_views::{Queued, ShownFill};
 use storage::{Kind, Redis};
 use telemetry::metrics::CacheResult;
+use telemetry::pause_point::{self, PausePoint};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -313,8 +314,11 @@ impl Stores {
             return Ok(Some(unfilled));
         }
         let leased: Vec<ProductId> = leases.keys().copied().collect();
+        pause_point::reached(PausePoint::AfterLease, &leased).await;
         let mut fills = Vec::with_capacity(leased.len());
-        for (id, locked) in products::find_for_fill(&self.mysql, &leased).await? {
+        let rows = products::find_for_fill(&self.mysql, &leased).await?;
+        pause_point::reached(PausePoint::AfterSelect, &leased).await;
+        for (id, locked) in rows {
             let data = match locked {
                 Locked::Found(row) => cached(&row)?,
                 Locked::Absent => Cached::absent(0),
@@ -329,6 +333,7 @@ impl Stores {
         if !fills.is_empty() {
             // A fill that failed costs the next reader a miss.
             let _ = self.redis.fill(&session, &fills).await;
+            pause_point::reached(PausePoint::AfterFill, &leased).await;
         }
         Ok(Some(unfilled))
     }

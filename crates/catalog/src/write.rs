@@ -21,6 +21,7 @@ use storage::redis::Session;
 use storage::redis::product_cache::Marked;
 use storage::{Error as StoreError, Kind};
 use telemetry::metrics::{MysqlOp, PriceResult, PriceStage};
+use telemetry::pause_point::{self, PausePoint};
 
 /// How long a caller waits for a write. Above the lock wait (2 s), below a request's limit (5 s).
 const WRITE_LIMIT: Duration = Duration::from_millis(4_500);
@@ -223,18 +224,22 @@ impl Write {
 
     /// Steps 4 and 5.
     async fn finish(&self, tx: Tx, row: &ProductRow, marked: Result<Mark, StoreError>) -> Result<(), StoreError> {
+        let id = row.product.id;
         let Mark { session, marked, took } = match marked {
             Ok(mark) if self.started.elapsed() < COMMIT_BEFORE => mark,
             Ok(_) => return roll_back(tx, StoreError::new(Kind::Unavailable, "the write came too late to be answered")).await,
             Err(error) => return roll_back(tx, error).await,
         };
+        pause_point::reached(PausePoint::BeforeCommit, id).await;
         tx.commit().await?;
+        pause_point::reached(PausePoint::AfterCommit, id).await;
         self.metrics.prices.duration[PriceStage::Mysql].observe(self.started.elapsed());
         let publishing = Instant::now();
         if let Marked::Marker(marker) = marked {
             // A lost publish costs a few uncached reads: the marker stays until its TTL.
             let _ = self.stores.redis.publish(&session, &marker, &read::cached(row)?).await;
         }
+        pause_point::reached(PausePoint::AfterPublish, id).await;
         self.metrics.prices.duration[PriceStage::Redis].observe(took + publishing.elapsed());
         Ok(())
     }
@@ -246,8 +251,10 @@ impl Write {
 
     /// Step 3. The row is locked and is not yet committed.
     async fn mark(&self, id: ProductId, version: u64) -> Result<Mark, StoreError> {
+        pause_point::reached(PausePoint::AfterLock, id).await;
         let (session, began) = (self.stores.redis.cache.session()?, Instant::now());
         let marked = self.stores.redis.mark(&session, id, version).await.map_err(not_announced)?;
+        pause_point::reached(PausePoint::AfterMark, id).await;
         Ok(Mark { session, marked, took: began.elapsed() })
     }
 }

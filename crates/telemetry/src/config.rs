@@ -4,6 +4,7 @@
 //! Nothing here prints a secret.
 
 use crate::log::LogFormat;
+use crate::pause_point;
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -82,15 +83,22 @@ impl LogArgs {
 ///
 /// # Errors
 /// Names each unknown variable and the valid one nearest to it.
-pub fn refuse_unknown_variables<K: AsRef<OsStr>, V>(environment: impl IntoIterator<Item = (K, V)>) -> Result<(), String> {
+pub fn refuse_unknown_variables<K: AsRef<OsStr>, V: AsRef<OsStr>>(environment: impl IntoIterator<Item = (K, V)>) -> Result<(), String> {
     let mut faults: Vec<String> = environment
         .into_iter()
-        .map(|(name, _)| name.as_ref().to_string_lossy().into_owned())
-        .filter(|name| name.starts_with(PREFIX) && !is_known(name))
-        .map(|name| format!("unknown environment variable {name}; did you mean {}?", nearest(&name)))
+        .map(|(name, value)| (name.as_ref().to_string_lossy().into_owned(), value))
+        .filter(|(name, _)| name.starts_with(PREFIX) && !is_known(name))
+        .filter_map(|(name, value)| fault(&name, value.as_ref()))
         .collect();
     faults.sort();
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+}
+
+fn fault(name: &str, value: &OsStr) -> Option<String> {
+    if cfg!(debug_assertions) && name == pause_point::VARIABLE {
+        return pause_point::parse_listener(value).err();
+    }
+    Some(format!("unknown environment variable {name}; did you mean {}?", nearest(name)))
 }
 
 fn is_known(name: &str) -> bool {
@@ -233,6 +241,15 @@ mod tests {
         let others = ["PATH", "inventory_log", "MY_INVENTORY_X", "INVENTORY_COMMIT"];
         let names = ALL_VARIABLES.iter().copied().chain(others);
         assert_eq!(refuse_unknown_variables(names.map(|name| (name, "x"))), Ok(()));
+    }
+
+    #[test]
+    fn pause_points_are_known_to_builds_that_have_them_and_only_on_this_machine() {
+        let refused = |listener| refuse_unknown_variables([(pause_point::VARIABLE, listener)]);
+        assert_eq!(refused("127.0.0.1:4000").is_ok(), cfg!(debug_assertions));
+        for elsewhere in ["10.0.0.1:4000", "0.0.0.0:4000", "127.0.0.1", "4000", ""] {
+            assert!(refused(elsewhere).is_err_and(|fault| fault.contains(pause_point::VARIABLE)), "{elsewhere}");
+        }
     }
 
     #[derive(Parser)]

@@ -11,6 +11,7 @@ mod labels;
 pub mod log;
 pub mod metrics;
 pub mod ops;
+pub mod pause_point;
 pub mod problem;
 pub mod scope;
 pub mod stop;

@@ -20,6 +20,7 @@ use storage::redis::{Redis, Session};
 use storage::watch::now_ms;
 use storage::{Error, Kind, MySql};
 use telemetry::metrics::{BatchResult, DrainMetrics, DrainStage, MysqlOp};
+use telemetry::pause_point::{self, PausePoint};
 use telemetry::stop::Shutdown;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -156,6 +157,7 @@ impl Drain {
         let records = parse_records(records);
         let ids: BTreeSet<u64> = records.iter().flatten().flat_map(|record| record.counts.iter().map(|(id, _)| *id)).collect();
         self.metrics.duration[DrainStage::Read].observe(started.elapsed());
+        pause_point::reached(PausePoint::AfterClaim, shard).await;
 
         let started = Instant::now();
         let (mysql, applied) = (self.mysql.clone(), batch.clone());
@@ -165,10 +167,12 @@ impl Drain {
         };
         self.metrics.duration[DrainStage::Mysql].observe(started.elapsed());
         self.note(shard, &batch, &tally);
+        pause_point::reached(PausePoint::AfterApply, shard).await;
 
         let started = Instant::now();
         self.settle(&session, shard, &batch, &tally, &ids).await?;
         self.metrics.duration[DrainStage::Settle].observe(started.elapsed());
+        pause_point::reached(PausePoint::AfterSettle, shard).await;
         Ok(Step::Settled { more })
     }
 

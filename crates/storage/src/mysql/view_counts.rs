@@ -13,6 +13,7 @@ use mysql_async::Row;
 use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 use telemetry::metrics::MysqlOp;
+use telemetry::pause_point::{self, PausePoint};
 
 /// No statement of ours is longer. The longest sets aside a whole batch of text that is no record: 8,000 of them, each
 /// up to [`MAX_LETTER_BYTES`] as hex with its reason beside it, come to 11 MB. Also MariaDB's default packet.
@@ -41,7 +42,9 @@ pub async fn apply(mysql: &MySql, shard: u16, batch: &str, records: Vec<Parsed>)
         tx.rollback().await?;
         return Ok(Applied::Paused);
     }
+    pause_point::reached(PausePoint::AfterShardLock, shard).await;
     let marks = marks(&mut tx, shard, &records).await?;
+    pause_point::reached(PausePoint::AfterWatermarks, shard).await;
     let kept = kept_text(&mut tx, batch, &records).await?;
     let mut tally = Tally::new(&records, &marks, &kept);
     if tally.counted_records == 0 {
@@ -52,6 +55,7 @@ pub async fn apply(mysql: &MySql, shard: u16, batch: &str, records: Vec<Parsed>)
     let known = known(&mut tx, &tally.product_ids()).await?;
     tally.set_aside_unknown(&known);
     add(&mut tx, shard, batch, &tally).await?;
+    pause_point::reached(PausePoint::BeforeApplyCommit, shard).await;
     tx.commit().await?;
     Ok(Applied::Counted(tally))
 }
