@@ -13,6 +13,7 @@ mod pause_points;
 mod products;
 mod program;
 mod proxy;
+mod redis_log;
 mod reply;
 mod shop;
 

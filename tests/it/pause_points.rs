@@ -1,4 +1,4 @@
-//! What is true of a view at each point where a program can be held on its way.
+//! What is true of a view at each point where a program can be held on its way. Those of prices: `faults/price_traces.rs`.
 
 use harness::{PausePoints, Reply, Shop};
 use telemetry::pause_point::PausePoint;

@@ -1,4 +1,5 @@
-//! Reads and price writes step by step, with the faults that would show an old price put between the steps.
+//! Reads and price writes step by step, with the faults of connections and servers that would show an old price put between
+//! the steps. `price_traces.rs` holds the programs themselves at a step.
 //!
 //! *Marker ended* and *lease ended* are played by deleting the entry: no promise rests on when that happens.
 
@@ -113,40 +114,6 @@ async fn a_write_shows_neither_in_the_cache_nor_to_readers_before_its_commit() {
 }
 
 #[tokio::test]
-async fn a_marker_that_ends_before_its_commit_lets_nobody_fill_the_older_row() {
-    let (shop, api) = shop().await;
-    let mysql = Proxy::to(shop.mysql_port()).await;
-    let writing = shop.api_behind(Some(&mysql), None).await;
-    mysql.hold_commit();
-    let write = write(&writing, "2.00");
-    mysql.caught().await;
-    for _ in 0..2 {
-        shop.drop_entry(ID).await;
-        assert!(api.see(ID).await.is(1, "1.00"));
-    }
-    mysql.release();
-    assert_eq!(write.await.unwrap().0, 200);
-    assert_shown([&api, &writing], 2, "2.00").await;
-}
-
-#[tokio::test]
-async fn a_fill_that_comes_after_a_whole_write_is_dropped() {
-    let (shop, api) = shop().await;
-    let redis = Proxy::to(shop.redis.port()).await;
-    let reading = shop.api_behind(None, Some(&redis)).await;
-    redis.hold_request_with("D1|");
-    let read = tokio::spawn({
-        let request = reading.request("GET", &format!("/v1/products/{ID}"));
-        async move { harness::Reply::to(request).await.json()["version"].as_u64() }
-    });
-    redis.caught().await;
-    assert_eq!(api.put_price(ID, "2.00").await.status, 200);
-    redis.release();
-    assert_eq!(read.await.unwrap(), Some(1), "a read that began before the write may show what was there");
-    assert_shown([&api, &reading], 2, "2.00").await;
-}
-
-#[tokio::test]
 async fn nobody_is_answered_from_a_select_that_was_sent_before_he_asked() {
     let (shop, api) = shop().await;
     let mysql = Proxy::to(shop.mysql_port()).await;
@@ -165,23 +132,6 @@ async fn nobody_is_answered_from_a_select_that_was_sent_before_he_asked() {
     let late: serde_json::Value = late.await.unwrap().unwrap().json().await.unwrap();
     assert_eq!((&late["version"], &late["price"]["amount"]), (&2.into(), &"2.00".into()), "{late}");
     assert_eq!(early.await.unwrap().unwrap().status(), 200);
-}
-
-#[tokio::test]
-async fn a_publish_that_comes_after_a_later_write_is_dropped() {
-    let (shop, api) = shop().await;
-    let (redis, writing) = api_behind_redis_proxy(&shop).await;
-    redis.hold_request_with("D2|");
-    let write = write(&writing, "2.00");
-    redis.caught().await;
-    assert_eq!(shop.price(ID).await, (2, "2.00".into()), "committed and not yet published");
-    // Its marker ends; a reader fills; another writer comes and goes.
-    shop.drop_entry(ID).await;
-    assert_shown([&api, &api], 2, "2.00").await;
-    assert_eq!(api.put_price(ID, "3.00").await.status, 200);
-    redis.release();
-    assert_eq!(write.await.unwrap().0, 200);
-    assert_shown([&api, &writing], 3, "3.00").await;
 }
 
 #[tokio::test]
@@ -291,14 +241,10 @@ async fn a_redis_that_comes_back_with_older_data_is_not_believed() {
     let other = shop.api().await;
     assert!(api.see(ID).await.is(1, "1.00"));
     assert_eq!(api.see(ID).await.cache, "hit");
-    let (log, older) = (shop.redis.dir().join("appendonlydir"), shop.redis.dir().join("older"));
-    copy(&log, &older);
+    let older = shop.keep_redis_log();
     assert_eq!(other.put_price(ID, "2.00").await.status, 200);
     assert_shown([&api, &other], 2, "2.00").await;
-    shop.redis.kill();
-    std::fs::remove_dir_all(&log).unwrap();
-    std::fs::rename(&older, &log).unwrap();
-    shop.redis.restart().unwrap();
+    shop.restart_redis_with(Some(&older));
     let mut redis = shop.redis_connection().await;
     let restored: Vec<String> = redis::cmd("KEYS").arg("*:p:1").query_async(&mut redis).await.unwrap();
     assert_eq!(restored.len(), 1, "the older entry is back: {restored:?}");
@@ -325,11 +271,7 @@ async fn an_emptied_cache_shows_nothing_old_and_is_filled_again() {
         match emptied {
             "flushed" => redis::cmd("FLUSHALL").exec_async(&mut shop.redis_connection().await).await.unwrap(),
             "entries deleted" => shop.drop_cache().await,
-            _ => {
-                shop.redis.kill();
-                std::fs::remove_dir_all(shop.redis.dir().join("appendonlydir")).unwrap();
-                shop.redis.restart().unwrap();
-            }
+            _ => shop.restart_redis_with(None),
         }
         for api in [&other, &api] {
             eventually(&format!("the cache is used again after it was {emptied}"), Duration::from_secs(5), async || {
@@ -339,12 +281,5 @@ async fn an_emptied_cache_shows_nothing_old_and_is_filled_again() {
             })
             .await;
         }
-    }
-}
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir(to).unwrap();
-    for file in std::fs::read_dir(from).unwrap().flatten() {
-        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
     }
 }
