@@ -4,8 +4,12 @@
 //! database and no clock; `serde` only where a value is both cached and answered.
 
 pub mod money;
+pub mod moves;
+pub mod price_rows;
 pub mod product;
 pub mod view;
 
 pub use money::{Currency, Money};
+pub use moves::{MaxChange, Move};
+pub use price_rows::{Named, PriceRow};
 pub use product::{ImportedProduct, NewProduct, Product, ProductId, Shards, Sku};
