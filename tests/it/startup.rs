@@ -27,7 +27,7 @@ fn assert_says(said: &str, words: &[&str]) {
 async fn an_older_schema_is_refused_with_what_to_run() {
     let shop = Shop::start().await;
     shop.run("DELETE FROM refinery_schema_history ORDER BY version DESC LIMIT 1").await;
-    let words = ["the schema lacks migration 4 (queue_operations)", "inventoryctl migrate"];
+    let words = ["the schema lacks migration 6 (price_batches)", "inventoryctl migrate"];
     assert_says(&refused(&shop, &[]).await, &words);
     assert_says(&ended(shop.worker_starting(&[]).await).await, &words);
     shop.run("DROP TABLE refinery_schema_history").await;

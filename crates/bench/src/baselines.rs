@@ -8,7 +8,7 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use anyhow::Context;
 use domain::{Currency, Money};
 use mysql_async::prelude::Queryable;
-use mysql_async::{OptsBuilder, Pool, PoolConstraints, PoolOpts, Row, TxOpts};
+use mysql_async::{OptsBuilder, Pool, PoolConstraints, PoolOpts, Row, TxOpts, Value};
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use serde::Deserialize;
@@ -38,8 +38,9 @@ const ADD_VIEW: &str = "UPDATE product_views SET views = views + 1 WHERE product
 const LOCK_PRODUCT: &str =
     "SELECT id, sku, name, description, active, price, currency, version, updated_at, deleted_at FROM products WHERE id = ? FOR UPDATE";
 const SET_PRICE: &str = "UPDATE products SET price = ?, currency = ?, version = version + 1 WHERE id = ?";
-const ADD_HISTORY: &str = "INSERT INTO price_history (product_id, version, price, currency, reason, actor, changed_at) \
-                           SELECT id, version, price, currency, ?, ?, updated_at FROM products WHERE id = ?";
+const ADD_HISTORY: &str = "INSERT INTO price_history \
+     (product_id, version, price, currency, reason, actor, changed_at, before_price, before_currency) \
+     SELECT id, version, price, currency, ?, ?, updated_at, ?, ? FROM products WHERE id = ?";
 const ADD_VIEWS: &str = "UPDATE product_views SET views = views + ? WHERE product_id = ?";
 
 /// What stands behind the routes.
@@ -185,8 +186,9 @@ async fn set_price(id: web::Path<u64>, price: web::Json<Price>, stores: web::Dat
     let mut connection = stores.pool.get_conn().await?;
     let mut tx = connection.start_transaction(TxOpts::default()).await?;
     let before: Row = tx.exec_first(LOCK_PRODUCT, (id,)).await?.ok_or("no such product")?;
+    let (before_price, before_currency) = (before.get::<Value, _>("price"), before.get::<Value, _>("currency"));
     tx.exec_drop(SET_PRICE, (price.amount(), price.currency().code(), id)).await?;
-    tx.exec_drop(ADD_HISTORY, (None::<&str>, None::<&str>, id)).await?;
+    tx.exec_drop(ADD_HISTORY, (None::<&str>, None::<&str>, before_price, before_currency, id)).await?;
     tx.commit().await?;
     let version = before.get::<u64, _>("version").ok_or("no version")? + 1;
     let (amount, currency) = (price.amount().to_string(), price.currency().code().to_owned());

@@ -6,6 +6,7 @@
 //! a cache entry is only filled by a reader that holds the row's shared lock (`read.rs`), and a writer marks
 //! the entry while it holds the row's exclusive lock, before its COMMIT (`write.rs`).
 
+mod batch;
 pub mod check;
 mod gather;
 mod known;
@@ -13,6 +14,7 @@ mod read;
 mod turns;
 mod write;
 
+pub use batch::{Batch, BatchSet, Judged, OnError, Outcome, RowFault, Undone, UndonePiece, Verdict};
 pub use gather::{FLIGHTS, MOST_KEYS, MOST_WAITING};
 pub use read::{After, Page, Record, Shown, Source, Views};
 pub use write::{Imported, PriceSet};

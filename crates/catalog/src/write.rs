@@ -24,10 +24,10 @@ use telemetry::metrics::{MysqlOp, PriceResult, PriceStage};
 use telemetry::pause_point::{self, PausePoint};
 
 /// How long a caller waits for a write. Above the lock wait (2 s), below a request's limit (5 s).
-const WRITE_LIMIT: Duration = Duration::from_millis(4_500);
+pub(crate) const WRITE_LIMIT: Duration = Duration::from_millis(4_500);
 
 /// After this a write that has not reached its COMMIT gives up: its caller is about to be told that it failed.
-const COMMIT_BEFORE: Duration = Duration::from_secs(4);
+pub(crate) const COMMIT_BEFORE: Duration = Duration::from_secs(4);
 
 /// Until when a deadlock is answered by running the whole transaction again. A lock wait lasts longer and is not.
 const RETRY_BEFORE: Duration = Duration::from_millis(1_500);
@@ -44,6 +44,8 @@ macro_rules! retried {
         }
     };
 }
+
+pub(crate) use retried;
 
 /// A price that is in MySQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,10 +68,10 @@ pub enum Imported {
 }
 
 /// One write under way: the stores, and when it began.
-struct Write {
-    stores: Stores,
+pub(crate) struct Write {
+    pub(crate) stores: Stores,
     turns: Arc<Turns>,
-    started: Instant,
+    pub(crate) started: Instant,
     metrics: crate::Metrics,
 }
 
@@ -137,18 +139,18 @@ impl Catalog {
         imported.ok_or(Error::DuplicateSku(sku))
     }
 
-    fn write(&self) -> Write {
+    pub(crate) fn write(&self) -> Write {
         let Inner { stores, turns, metrics, .. } = &*self.inner;
         Write { stores: stores.clone(), turns: turns.clone(), started: Instant::now(), metrics: metrics.clone() }
     }
 }
 
 impl Write {
-    async fn turn(&self, id: Option<ProductId>) -> Result<Turn, StoreError> {
+    pub(crate) async fn turn(&self, id: Option<ProductId>) -> Result<Turn, StoreError> {
         self.turns.take(id, self.started + COMMIT_BEFORE).await
     }
 
-    fn may_run_again(&self, error: &StoreError) -> bool {
+    pub(crate) fn may_run_again(&self, error: &StoreError) -> bool {
         error.kind() == Kind::Conflict && self.started.elapsed() < RETRY_BEFORE
     }
 
@@ -172,7 +174,8 @@ impl Write {
         }
         let row = products::set_price(&mut tx, id, price).await?;
         // Side by side: the mark only has to stand before COMMIT.
-        let (marked, noted) = tokio::join!(self.mark(id, row.product.version), products::add_history(&mut tx, id, reason, actor));
+        let (marked, noted) =
+            tokio::join!(self.mark(id, row.product.version), products::add_history(&mut tx, id, before.product.price, reason, actor));
         if let Err(error) = noted {
             return roll_back(tx, error).await;
         }
@@ -192,12 +195,12 @@ impl Write {
         let mut tx = self.stores.mysql.begin().await?;
         let before = products::lock_by_sku(&mut tx, &product.sku).await?;
         let (imported, price_changed) = match &before {
-            None => (Imported::Created, false),
+            None => (Imported::Created, None),
             Some(row) if row.deleted => return tx.rollback().await.map(|()| None),
             Some(ProductRow { product: there, .. }) if product.differs_from(there) => {
-                (Imported::Updated, product.price_differs_from(there))
+                (Imported::Updated, product.price_differs_from(there).then_some(there.price))
             }
-            Some(_) => (Imported::Unchanged, false),
+            Some(_) => (Imported::Unchanged, None),
         };
         if dry_run || imported == Imported::Unchanged {
             return tx.rollback().await.map(|()| Some(imported));
@@ -260,7 +263,7 @@ impl Write {
 }
 
 /// Whether the call to Redis arrived or not: nothing is committed, so nothing is unknown to the caller.
-fn not_announced(error: StoreError) -> StoreError {
+pub(crate) fn not_announced(error: StoreError) -> StoreError {
     StoreError::new(Kind::Unavailable, format!("the write cannot be announced: {error}"))
 }
 
@@ -268,7 +271,7 @@ fn made_meanwhile() -> StoreError {
     StoreError::new(Kind::Conflict, "the product was made by another at the same time")
 }
 
-async fn roll_back<T>(tx: Tx, error: StoreError) -> Result<T, StoreError> {
+pub(crate) async fn roll_back<T>(tx: Tx, error: StoreError) -> Result<T, StoreError> {
     // The error that led here is the one to tell; a lost connection rolls back as well.
     let _ = tx.rollback().await;
     Err(error)

@@ -64,6 +64,7 @@ labels! {
         Products = "products",
         Fill = "fill",
         Price = "price",
+        Prices = "prices",
         Create = "create",
         Import = "import",
         Known = "known",

@@ -7,6 +7,7 @@
 pub mod dead_letters;
 pub mod migrations;
 pub mod pause;
+pub mod price_batches;
 pub mod products;
 pub mod server;
 pub mod stock;

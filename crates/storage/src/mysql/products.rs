@@ -11,7 +11,7 @@ use rust_decimal::Decimal;
 use std::collections::{BTreeSet, HashMap};
 use telemetry::metrics::MysqlOp;
 
-const COLUMNS: &str = "id, sku, name, description, active, price, currency, version, updated_at, deleted_at";
+pub(super) const COLUMNS: &str = "id, sku, name, description, active, price, currency, version, updated_at, deleted_at";
 
 /// A row, which may be that of a deleted product.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub enum Locked {
     Busy,
 }
 
-fn product(mut row: Row) -> Result<ProductRow, Error> {
+pub(super) fn product(mut row: Row) -> Result<ProductRow, Error> {
     let row = &mut row;
     let id = product_id(take(row, "id")?)?;
     let price: Option<Decimal> = take(row, "price")?;
@@ -50,7 +50,7 @@ fn product(mut row: Row) -> Result<ProductRow, Error> {
     Ok(ProductRow { product, deleted: deleted_at.is_some() })
 }
 
-fn product_id(id: u64) -> Result<ProductId, Error> {
+pub(super) fn product_id(id: u64) -> Result<ProductId, Error> {
     ProductId::new(id).map_err(|error| Error::new(Kind::Corrupt, format!("products.id {error}")))
 }
 
@@ -131,16 +131,18 @@ pub async fn ids_of(mysql: &MySql, skus: &[Sku]) -> Result<HashMap<Sku, ProductI
     if skus.is_empty() {
         return Ok(HashMap::new());
     }
-    // One text for any number of SKUs, so that the statement is prepared once.
-    const SQL: &str = "SELECT p.id, p.sku FROM JSON_TABLE(?, '$[*]' COLUMNS (sku VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$')) d \
-                       JOIN products p ON p.sku = d.sku WHERE p.deleted_at IS NULL";
     let list = serde_json::json!(skus).to_string();
-    let rows = mysql.rows(MysqlOp::Products, SQL, (list,)).await?;
-    let pair = |mut row: Row| -> Result<(Sku, ProductId), Error> {
-        let id = product_id(take(&mut row, "id")?)?;
-        Ok((Sku::stored(take(&mut row, "sku")?), id))
-    };
-    rows.into_iter().map(pair).collect()
+    mysql.rows(MysqlOp::Products, IDS_OF, (list,)).await?.into_iter().map(sku_and_id).collect()
+}
+
+/// One text for any number of SKUs, so that the statement is prepared once.
+pub(super) const IDS_OF: &str = "SELECT p.id, p.sku FROM \
+     JSON_TABLE(?, '$[*]' COLUMNS (sku VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$')) d \
+     JOIN products p ON p.sku = d.sku WHERE p.deleted_at IS NULL";
+
+pub(super) fn sku_and_id(mut row: Row) -> Result<(Sku, ProductId), Error> {
+    let id = product_id(take(&mut row, "id")?)?;
+    Ok((Sku::stored(take(&mut row, "sku")?), id))
 }
 
 /// The place behind which a page begins, in one of two orders.
@@ -208,7 +210,7 @@ pub async fn set_price(tx: &mut Tx, id: ProductId, price: Money) -> Result<Produ
     product(tx.rows_of_last(&sql).await?.pop().ok_or_else(gone)?)
 }
 
-/// Sets what a file tells of a row that this transaction has locked.
+/// Sets what a file tells of a row that this transaction has locked. `price_changed`: from which price, if from any.
 ///
 /// # Errors
 /// As any statement.
@@ -216,7 +218,7 @@ pub async fn set_imported(
     tx: &mut Tx,
     id: ProductId,
     product: &ImportedProduct,
-    price_changed: bool,
+    price_changed: Option<Option<Money>>,
     actor: Option<&str>,
 ) -> Result<(), Error> {
     let (amount, currency) = money_values(product.price);
@@ -233,7 +235,10 @@ pub async fn set_imported(
     ]
     .into();
     tx.execute(sql, params).await?;
-    if price_changed { add_history(tx, id, Some("import"), actor).await } else { Ok(()) }
+    match price_changed {
+        Some(before) => add_history(tx, id, before, Some("import"), actor).await,
+        None => Ok(()),
+    }
 }
 
 /// Inserts a product; MySQL gives the id.
@@ -258,7 +263,7 @@ pub async fn insert(tx: &mut Tx, product: &NewProduct, reason: Option<&str>, act
         Err(error) => return Err(error),
     };
     if product.price.is_some() {
-        add_history(tx, id, reason, actor).await?;
+        add_history(tx, id, None, reason, actor).await?;
     }
     Ok(Some(id))
 }
@@ -267,10 +272,17 @@ pub async fn insert(tx: &mut Tx, product: &NewProduct, reason: Option<&str>, act
 ///
 /// # Errors
 /// As any statement.
-pub async fn add_history(tx: &mut Tx, id: ProductId, reason: Option<&str>, actor: Option<&str>) -> Result<(), Error> {
-    let sql = "INSERT INTO price_history (product_id, version, price, currency, reason, actor, changed_at) \
-               SELECT id, version, price, currency, ?, ?, updated_at FROM products WHERE id = ?";
-    tx.execute(sql, (reason, actor, id.get())).await.map(|_| ())
+pub async fn add_history(
+    tx: &mut Tx,
+    id: ProductId,
+    before: Option<Money>,
+    reason: Option<&str>,
+    actor: Option<&str>,
+) -> Result<(), Error> {
+    let (amount, currency) = money_values(before);
+    let sql = "INSERT INTO price_history (product_id, version, price, currency, reason, actor, changed_at, before_price, before_currency) \
+               SELECT id, version, price, currency, ?, ?, updated_at, ?, ? FROM products WHERE id = ?";
+    tx.execute(sql, (reason, actor, amount, currency, id.get())).await.map(|_| ())
 }
 
 fn money_values(price: Option<Money>) -> (Value, Value) {

@@ -27,6 +27,9 @@ const MARKER_TTL_MS: u64 = 5_000;
 /// A lease that was not used throttles locking reads of a row that is being written.
 const LEASE_TTL_MS: u64 = 2_000;
 
+/// Entries deleted by one call: some 0.2 ms of Redis.
+const DROPPED_AT_ONCE: usize = 500;
+
 const FORMAT: u8 = b'1';
 
 /// What a reader finds.
@@ -219,6 +222,18 @@ impl Redis {
     /// Any: the entry may still be there.
     pub async fn drop_entry(&self, session: &Session, id: ProductId) -> Result<(), Error> {
         session.command(RedisOp::Mark, &::redis::Cmd::del(self.keys.entry(session.run8(), id))).await
+    }
+
+    /// Deletes many entries, so many at a time that no call holds Redis for long. The caller holds the locks of all the rows.
+    ///
+    /// # Errors
+    /// Any: some entries may still be there.
+    pub async fn drop_entries(&self, session: &Session, ids: &[ProductId]) -> Result<(), Error> {
+        for chunk in ids.chunks(DROPPED_AT_ONCE) {
+            let keys: Vec<_> = chunk.iter().map(|id| self.keys.entry(session.run8(), *id)).collect();
+            session.command::<()>(RedisOp::Mark, &::redis::Cmd::unlink(keys)).await?;
+        }
+        Ok(())
     }
 
     /// Replaces the marker with what was committed, unless something came between.
