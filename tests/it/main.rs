@@ -33,6 +33,7 @@ mod flush;
 mod openapi;
 mod pause;
 mod pause_points;
+mod price_batches;
 mod problems;
 mod product_list;
 mod redis_full;

@@ -67,7 +67,8 @@ impl Operation {
     /// Media types and examples of the body; one without a body where there is none.
     fn bodies(&self) -> Vec<(String, String)> {
         let content = self.says["requestBody"]["content"].as_object().cloned().unwrap_or_default();
-        let bodies: Vec<_> = content.into_iter().map(|(media_type, form)| (media_type, example(&form).to_string())).collect();
+        let text = |form: &Value| example(form).as_str().map_or_else(|| example(form).to_string(), str::to_owned);
+        let bodies: Vec<_> = content.into_iter().map(|(media_type, form)| (media_type, text(&form))).collect();
         if bodies.is_empty() { vec![(String::new(), String::new())] } else { bodies }
     }
 

@@ -71,6 +71,7 @@ async fn a_method_that_a_path_does_not_have_is_told_which_it_has() {
         ("/v1/products/1", "GET, HEAD"),
         ("/v1/products/1/price", "PUT"),
         ("/v1/products/1/views", "GET, HEAD, POST"),
+        ("/v1/prices/batch", "POST"),
         ("/v1/views", "POST"),
         ("/problems", "GET, HEAD"),
         ("/problems/starting", "GET, HEAD"),

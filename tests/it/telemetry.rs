@@ -58,6 +58,10 @@ async fn use_all_routes(api: &Program) {
         api.send("PUT", "/v1/products/1/price", json!({"amount": amount, "currency": "GBP"}).to_string()).await;
     }
     api.send("PUT", "/v1/products/777008/price", r#"{"amount":"1","currency":"GBP"}"#).await;
+    for sku in ["P3", "P3", "s777013"] {
+        let body = json!({"items": [{"sku": sku, "amount": "7.00", "currency": "GBP"}]});
+        api.send("POST", "/v1/prices/batch", body.to_string()).await;
+    }
     for body in [r#"{"sku":"s777009","name":"n"}"#, r#"{"sku":"s777009","name":"n"}"#, "{"] {
         api.send("POST", "/v1/products", body).await;
     }
@@ -127,7 +131,7 @@ async fn labels_take_the_values_of_the_contract_and_no_others() {
             &api,
             "inventory_http_requests_total",
             "route",
-            "/v1/products/{id} /v1/products/{id}/views /v1/products/{id}/price /v1/views /v1/products /problems /problems/{slug} \
+            "/v1/products/{id} /v1/products/{id}/views /v1/products/{id}/price /v1/prices/batch /v1/views /v1/products /problems /problems/{slug} \
              /openapi.json /docs /docs/{file} unmatched",
         ),
     ] {
@@ -165,6 +169,8 @@ async fn counters_say_what_was_asked_and_answered() {
         (http("PUT", price, "200"), 2.0),
         (http("PUT", price, "404"), 1.0),
         (http("PUT", price, "422"), 1.0),
+        (http("POST", "/v1/prices/batch", "200"), 2.0),
+        (http("POST", "/v1/prices/batch", "422"), 1.0),
         (http("POST", "/v1/products/{id}/views", "202"), 3.0),
         (http("POST", "/v1/products/{id}/views", "404"), 1.0),
         (http("POST", "/v1/products/{id}/views", "422"), 1.0),
@@ -180,9 +186,9 @@ async fn counters_say_what_was_asked_and_answered() {
         ("inventory_cache_requests_total{result=\"miss\"}".into(), 4.0),
         ("inventory_cache_requests_total{result=\"hit\"}".into(), 3.0),
         ("inventory_cache_requests_total{result=\"negative_hit\"}".into(), 0.0),
-        ("inventory_price_writes_total{result=\"written\"}".into(), 1.0),
-        ("inventory_price_writes_total{result=\"unchanged\"}".into(), 1.0),
-        ("inventory_price_writes_total{result=\"refused\"}".into(), 1.0),
+        ("inventory_price_writes_total{result=\"written\"}".into(), 2.0),
+        ("inventory_price_writes_total{result=\"unchanged\"}".into(), 2.0),
+        ("inventory_price_writes_total{result=\"refused\"}".into(), 2.0),
         ("inventory_price_write_duration_seconds_count{stage=\"total\"}".into(), 3.0),
         ("inventory_views_received_total{outcome=\"accepted\"}".into(), 17.0),
         ("inventory_views_received_total{outcome=\"not_found\"}".into(), 4.0),

@@ -11,12 +11,19 @@ use telemetry::tokens::Digest;
 /// Method, path, its template, body, and what the route asks for.
 type Route = (&'static str, &'static str, &'static str, &'static str, Option<Scope>);
 
-const ROUTES: [Route; 12] = [
+const ROUTES: [Route; 13] = [
     ("GET", "/v1/products/1", "/v1/products/{id}", "", Some(Scope::CatalogRead)),
     ("GET", "/v1/products?ids=1", "/v1/products", "", Some(Scope::CatalogRead)),
     ("GET", "/v1/products/1/views", "/v1/products/{id}/views", "", Some(Scope::CatalogRead)),
     ("POST", "/v1/products", "/v1/products", r#"{"sku":"new","name":"n"}"#, Some(Scope::CatalogWrite)),
     ("PUT", "/v1/products/1/price", "/v1/products/{id}/price", r#"{"amount":"2.00","currency":"GBP"}"#, Some(Scope::PricesWrite)),
+    (
+        "POST",
+        "/v1/prices/batch",
+        "/v1/prices/batch",
+        r#"{"items":[{"sku":"P1","amount":"2.00","currency":"GBP"}]}"#,
+        Some(Scope::PricesWrite),
+    ),
     ("POST", "/v1/products/1/views", "/v1/products/{id}/views", "", Some(Scope::ViewsWrite)),
     ("POST", "/v1/views", "/v1/views", r#"{"events":[{"product_id":1}]}"#, Some(Scope::ViewsWrite)),
     ("GET", "/problems", "/problems", "", None),

@@ -79,16 +79,17 @@ problem_types! {
         "An operator holds the queue of views, so that nothing may add views to MySQL. The detail says who, since when and why.",
         "Resume the queue with inventoryctl queue resume, or wait until its operator does, and send the request again.";
     BODY_TOO_LARGE = "body-too-large", 413, "The body is too large",
-        "The body is longer than the route accepts: 64 KiB for views, 1 MiB elsewhere.",
+        "The body is longer than the route accepts: 64 KiB for views, 8 MiB for a batch of prices, 1 MiB elsewhere.",
         "Split the request into several.";
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", 415, "The body has a form that is not read here",
         "The Content-Type is not one that the route reads, or the body is compressed.",
-        "Send application/json in UTF-8 without Content-Encoding; the view routes read text/plain too.";
+        "Send application/json in UTF-8 without Content-Encoding; the view routes read text/plain too, a batch of prices may be text/csv.";
     WRONG_HOST = "wrong-host", 421, "The request was meant for another host",
         "The Host header of a request to an admin route names neither the ops listener nor an address of it.",
         "Call the listener by its address and port, as the detail shows.";
     VALIDATION_FAILED = "validation-failed", 422, "The body has faults",
-        "The body is JSON, but fields are missing, unknown, of the wrong type or out of their range. Nothing was changed.",
+        "The body can be read, but fields are missing, unknown, of the wrong type or out of their range, or rows of a batch name \
+         products or versions that are not there. Nothing was changed.",
         "Mend every fault in errors; each names its field by a JSON pointer.";
     INTERNAL_ERROR = "internal-error", 500, "Something went wrong in the server",
         "A fault of the server or of its set-up; its log has it under the request id.",

@@ -17,8 +17,18 @@ pub(crate) const BODY_LIMIT: usize = 1024 * 1024;
 /// Longest body of a view request: what browsers let `navigator.sendBeacon` carry.
 pub(crate) const BEACON_LIMIT: usize = 64 * 1024;
 
+/// Longest body of a request that writes many things at once.
+pub(crate) const BULK_LIMIT: usize = 8 * 1024 * 1024;
+
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain";
+const CSV: &str = "text/csv";
+
+/// A body of either form.
+pub(crate) enum Bulk {
+    Json(Json),
+    Csv(Bytes),
+}
 
 /// A body that must be there: one JSON value as `application/json`.
 ///
@@ -27,6 +37,16 @@ const TEXT: &str = "text/plain";
 pub(crate) async fn json(request: &HttpRequest, payload: Payload, time_limit: Duration) -> Result<Json, ApiError> {
     check_media_type(request, &[JSON])?;
     Json::parse(&read(request, payload, BODY_LIMIT, time_limit).await?)
+}
+
+/// A body that must be there: one JSON value, or CSV as `text/csv`; up to [`BULK_LIMIT`].
+///
+/// # Errors
+/// 400, 408, 413 or 415.
+pub(crate) async fn bulk(request: &HttpRequest, payload: Payload, time_limit: Duration) -> Result<Bulk, ApiError> {
+    check_media_type(request, &[JSON, CSV])?;
+    let body = read(request, payload, BULK_LIMIT, time_limit).await?;
+    if check_media_type(request, &[CSV]).is_ok() { Ok(Bulk::Csv(body)) } else { Json::parse(&body).map(Bulk::Json) }
 }
 
 /// A body as a browser's beacon sends it: JSON, also under the name `text/plain`, which needs no preflight.

@@ -27,6 +27,11 @@ impl Faults {
         self.0.push(Fault { pointer: pointer.into(), detail: detail.to_string() });
     }
 
+    /// All of them, in the order in which they were met.
+    pub(crate) fn into_list(self) -> Vec<Fault> {
+        self.0
+    }
+
     /// # Errors
     /// [`ApiError::Invalid`] with all faults, if there are any or the value is missing.
     pub(crate) fn into_result<T>(self, value: Option<T>) -> Result<T, ApiError> {
@@ -56,12 +61,22 @@ impl<'f> Reader<'f> {
         }
     }
 
+    /// Whether a field is there and was not taken.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.fields.iter().any(|(field, _)| field == name)
+    }
+
+    /// A fault of the object as a whole.
+    pub(crate) fn fault_of_all(&mut self, detail: impl Display) {
+        self.faults.add(self.pointer.clone(), detail);
+    }
+
     fn take(&mut self, name: &str) -> Option<Json> {
         let at = self.fields.iter().position(|(field, _)| field == name)?;
         Some(self.fields.swap_remove(at).1)
     }
 
-    fn fault(&mut self, name: &str, detail: impl Display) {
+    pub(crate) fn fault(&mut self, name: &str, detail: impl Display) {
         // RFC 6901 §3: `~` and `/` stand for themselves only when escaped.
         let name = name.replace('~', "~0").replace('/', "~1");
         self.faults.add(format!("{}/{name}", self.pointer), detail);

@@ -8,6 +8,8 @@ mod openapi;
 #[cfg(test)]
 mod openapi_tests;
 mod pages;
+mod price_batches;
+mod price_rows;
 mod prices;
 mod problems;
 mod products;
@@ -58,6 +60,7 @@ static ENDPOINTS: &[Endpoint] = &[
     endpoint("POST", "/v1/products/{id}/views", Beacon(ViewsWrite),  &[202, 404, 415, 422], |door| door.to(views::one)),
     endpoint("GET",  "/v1/products/{id}/views", Needs(CatalogRead),  &[200, 404, 422],      |door| door.to(view_counts::read)),
     endpoint("PUT",  "/v1/products/{id}/price", Needs(PricesWrite),  &[200, 404, 415, 422], |door| door.to(prices::set)),
+    endpoint("POST", "/v1/prices/batch",        Needs(PricesWrite),  &[200, 207, 415, 422], |door| door.to(price_batches::set)),
     endpoint("POST", "/v1/views",               Beacon(ViewsWrite),  &[202, 415, 422],      |door| door.to(views::many)),
     endpoint("GET",  "/v1/products",            Needs(CatalogRead),  &[200],                |door| door.to(products::read_many)),
     endpoint("POST", "/v1/products",            Needs(CatalogWrite), &[201, 409, 415, 422], |door| door.to(products::create)),

@@ -5,7 +5,7 @@
 
 use super::docs::Stored;
 use super::schemas::Known;
-use super::{ENDPOINTS, Endpoint, docs, prices, problems, products, schemas, view_counts, views};
+use super::{ENDPOINTS, Endpoint, docs, price_batches, prices, problems, products, schemas, view_counts, views};
 use crate::access::Access;
 use crate::error::ApiError;
 use crate::input::query;
@@ -31,7 +31,7 @@ const DESCRIPTION: &str = "Products are read through a cache, prices are written
 #[openapi(
     info(title = "Inventory API", description = DESCRIPTION, license(name = "MIT", identifier = "MIT")),
     paths(
-        products::read, products::read_many, products::create, prices::set, views::one, views::many, view_counts::read,
+        products::read, products::read_many, products::create, prices::set, price_batches::set, views::one, views::many, view_counts::read,
         problems::index, problems::one, read, docs::page, docs::file,
     ),
     components(schemas(problem::Body<'_>, schemas::ListedId, schemas::ListedSku)),
@@ -67,7 +67,7 @@ pub(crate) fn prepare() {
 
 pub(super) fn document() -> Value {
     let mut document = serde_json::to_value(Annotated::openapi()).expect("texts and numbers always serialise");
-    for schema in ["NewMoney", "NewPrice"] {
+    for schema in ["NewMoney", "NewPrice", "NewBatchPrice"] {
         document["components"]["schemas"][schema]["oneOf"] = digits_of_currencies();
     }
     document["components"]["headers"] = headers();

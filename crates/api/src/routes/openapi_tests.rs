@@ -5,7 +5,7 @@ use super::{ENDPOINTS, docs};
 use crate::access::Access;
 use crate::input::body;
 use crate::problem::ProblemType;
-use domain::{Currency, Money, NewProduct, ProductId, Sku};
+use domain::{Currency, Money, NewProduct, ProductId, Sku, price_rows};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -79,10 +79,11 @@ fn requests_are_closed_forms_with_the_limits_that_are_enforced() {
     for (method, path, operation) in operations(&document) {
         let forms = operation["requestBody"]["content"].as_object().cloned().unwrap_or_default();
         for (media_type, form) in forms {
-            assert!(form["examples"]["example"]["value"].is_object(), "{method} {path} {media_type}");
+            let example = &form["examples"]["example"]["value"];
+            assert!(if media_type == "text/csv" { example.is_string() } else { example.is_object() }, "{method} {path} {media_type}");
         }
     }
-    for name in ["NewProduct", "NewMoney", "NewPrice", "Viewed", "NewViews", "Event"] {
+    for name in ["NewProduct", "NewMoney", "NewPrice", "NewPrices", "NewBatchPrice", "Viewed", "NewViews", "Event"] {
         assert_eq!(schemas[name]["additionalProperties"], json!(false), "{name}");
     }
     let parameter = |name: &str| {
@@ -94,7 +95,11 @@ fn requests_are_closed_forms_with_the_limits_that_are_enforced() {
         (&schemas["ListedSku"]["maxLength"], Sku::MAX_BYTES),
         (&schemas["NewProduct"]["properties"]["name"]["maxLength"], NewProduct::MAX_NAME_CHARS),
         (&schemas["NewProduct"]["properties"]["description"]["maxLength"], NewProduct::MAX_DESCRIPTION_BYTES),
-        (&schemas["NewPrice"]["properties"]["reason"]["maxLength"], super::prices::MAX_REASON_CHARS),
+        (&schemas["NewPrice"]["properties"]["reason"]["maxLength"], price_rows::MAX_REASON_CHARS),
+        (&schemas["NewPrices"]["properties"]["items"]["maxItems"], price_rows::MOST_ROWS),
+        (&schemas["NewPrices"]["properties"]["reason"]["maxLength"], price_rows::MAX_REASON_CHARS),
+        (&schemas["NewBatchPrice"]["properties"]["reason"]["maxLength"], price_rows::MAX_REASON_CHARS),
+        (&schemas["PriceBatch"]["properties"]["biggest_moves"]["maxItems"], super::price_batches::MOST_MOVES),
         (&schemas["NewViews"]["properties"]["events"]["maxItems"], super::views::MAX_EVENTS),
         (&schemas["Viewed"]["properties"]["count"]["maximum"], super::views::MAX_COUNT as usize),
         (&schemas["Event"]["properties"]["count"]["maximum"], super::views::MAX_COUNT as usize),
@@ -106,13 +111,14 @@ fn requests_are_closed_forms_with_the_limits_that_are_enforced() {
     ] {
         assert_eq!(*documented, json!(enforced));
     }
-    const { assert!(body::BEACON_LIMIT == 64 * 1024 && body::BODY_LIMIT == 1024 * 1024, "the page of body-too-large says so") };
+    const LIMITS: [usize; 3] = [body::BEACON_LIMIT, body::BODY_LIMIT, body::BULK_LIMIT];
+    const { assert!(LIMITS[0] == 64 << 10 && LIMITS[1] == 1 << 20 && LIMITS[2] == 8 << 20, "the page of body-too-large says so") };
 }
 
 #[test]
 fn every_currency_in_use_is_listed_once_with_its_digits() {
     let document = document();
-    for schema in ["NewMoney", "NewPrice"] {
+    for schema in ["NewMoney", "NewPrice", "NewBatchPrice"] {
         let alternatives = document["components"]["schemas"][schema]["oneOf"].as_array().unwrap();
         let codes = |alternative: &Value| alternative["properties"]["currency"]["enum"].as_array().unwrap().clone();
         let listed: Vec<_> = alternatives.iter().flat_map(codes).collect();

@@ -16,9 +16,6 @@ use domain::{Money, ProductId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// What the column `price_history.reason` holds.
-pub(super) const MAX_REASON_CHARS: usize = 255;
-
 /// A price that was committed.
 #[derive(Serialize, ToSchema)]
 #[schema(as = PriceSet)]
@@ -87,11 +84,8 @@ fn new_price(body: Json) -> Result<(Money, Option<String>), ApiError> {
     faults.into_result(price)
 }
 
-fn reason(text: String) -> Result<String, String> {
-    if text.chars().count() > MAX_REASON_CHARS || text.chars().any(char::is_control) {
-        return Err(format!("must have at most {MAX_REASON_CHARS} characters and no control characters"));
-    }
-    Ok(text)
+pub(super) fn reason(text: String) -> Result<String, String> {
+    domain::price_rows::check_reason(&text).map(|()| text)
 }
 
 #[cfg(test)]

@@ -142,6 +142,62 @@ pub(crate) struct NewPrice {
     reason: Option<String>,
 }
 
+/// How a batch of prices is taken.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct BatchQuery {
+    /// What rows that cannot be applied do to the others.
+    #[param(inline)]
+    on_error: Option<OnError>,
+    /// Judge all and change nothing.
+    dry_run: Option<bool>,
+}
+
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum OnError {
+    RejectAll,
+    SkipFailed,
+}
+
+/// Prices to be set together.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewPrices {
+    #[schema(min_items = 1, max_items = 1000)]
+    items: Vec<NewBatchPrice>,
+    /// Of the rows that have none of their own; no control characters.
+    #[schema(max_length = 255, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+    reason: Option<String>,
+}
+
+/// A price to be set; the product is named by `sku` or by `product_id`, not by both.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewBatchPrice {
+    #[schema(nullable = false)]
+    sku: Option<Sku>,
+    #[schema(minimum = 1, maximum = 9007199254740991_i64, nullable = false)]
+    product_id: Option<u64>,
+    /// A decimal string, never a JSON number: at most 15 digits before the point, and after it as many as the currency has.
+    #[schema(pattern = r"^0*[0-9]{1,15}(\.[0-9]{1,4})?$")]
+    amount: String,
+    /// ISO 4217.
+    #[schema(pattern = "^[A-Z]{3}$")]
+    currency: String,
+    /// Only if the product has this version.
+    #[schema(minimum = 1, maximum = 9007199254740991_i64)]
+    if_version: Option<u64>,
+    /// Kept in the price history; no control characters.
+    #[schema(max_length = 255, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+    reason: Option<String>,
+}
+
+/// A header and 1 to 1,000 lines.
+#[derive(ToSchema)]
+#[schema(format = "prices-csv")]
+pub(crate) struct PricesCsv(String);
+
 /// Views of one product.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
