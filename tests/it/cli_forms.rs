@@ -21,6 +21,10 @@ const COMMANDS: &[&str] = &[
     "product export - --format ndjson",
     "price get P2",
     "price set P1 2.5 GBP --reason sale",
+    "price set P1 9 GBP --max-change 30%",
+    "price import PRICES --dry-run",
+    "price import PRICES --max-change 30%",
+    "price undo 00000000-0000-0000-0000-000000000000",
     "price set id:99 2.5 GBP",
     "views send P1 --count 2",
     "views show P1 --from 2011-01-04T10:00:00Z --to 2011-01-04T13:00:00Z",
@@ -40,7 +44,7 @@ const COMMANDS: &[&str] = &[
 ];
 
 /// Commands whose output is tested at another place.
-const ELSEWHERE: &[&str] = &["completions", "doctor", "token new"];
+const ELSEWHERE: &[&str] = &["completions", "doctor", "price history", "token new"];
 
 const FORMS: [&str; 4] = ["table", "json", "ndjson", "csv"];
 
@@ -61,13 +65,14 @@ async fn shop() -> (Shop, Program) {
     let sales = "StockCode,Description,InvoiceDate,UnitPrice\n10001,LAMP,2011-01-04 10:00:00,1.5\nPOST,POSTAGE,2011-01-04 10:00:00,18\n";
     std::fs::write(shop.dir().join("SALES"), sales).unwrap();
     std::fs::write(shop.dir().join("BAD"), "sku,name,price,currency\n1,,1.005,GBP\n2,LAMP,,\n").unwrap();
+    std::fs::write(shop.dir().join("PRICES"), "sku,amount,currency\nP1,1.50,GBP\nP2,3,GBP\nP3,1,GBP\n").unwrap();
     let api = shop.api().await;
     (shop, api)
 }
 
 async fn run(shop: &Shop, api: &Program, words: &str, form: &str) -> Outcome {
     let file = |word: &str| match word {
-        "SALES" | "BAD" | "EXPORTED" => shop.dir().join(word).to_str().unwrap().to_owned(),
+        "SALES" | "BAD" | "EXPORTED" | "PRICES" => shop.dir().join(word).to_str().unwrap().to_owned(),
         word => word.to_owned(),
     };
     let words: Vec<_> = words.split(' ').filter(|word| *word != "*").map(file).chain(["-o".into(), form.into()]).collect();

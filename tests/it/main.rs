@@ -34,6 +34,7 @@ mod openapi;
 mod pause;
 mod pause_points;
 mod price_batches;
+mod price_files;
 mod problems;
 mod product_list;
 mod redis_full;

@@ -48,7 +48,7 @@ pub(crate) struct ApiClient {
     http: Client,
 }
 
-/// A page of the list of all products.
+/// A page of a list.
 #[derive(Deserialize)]
 pub(crate) struct Page {
     /// Word for word.
@@ -112,6 +112,18 @@ impl ApiClient {
         let given = [("limit", Some(limit.as_str())), ("cursor", cursor), ("updated_since", updated_since)];
         let query: Vec<_> = given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
         let body = self.get(self.request(Method::GET, "/v1/products").query(&query)).await?;
+        self.parsed(&body)
+    }
+
+    /// A page of at most `limit` prices that a product had, the latest first.
+    ///
+    /// # Errors
+    /// No such product, not allowed, unreachable, or an answer of another form.
+    pub(crate) async fn price_history(&self, id: ProductId, limit: u64, cursor: Option<&str>) -> Result<Page, Failure> {
+        let limit = limit.to_string();
+        let query: Vec<_> =
+            [("limit", Some(limit.as_str())), ("cursor", cursor)].into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        let body = self.get(self.request(Method::GET, &format!("/v1/products/{id}/price-history")).query(&query)).await?;
         self.parsed(&body)
     }
 

@@ -1,6 +1,7 @@
 //! The command line: nouns, then verbs. The doc comments are its reference.
 
 mod dead_letters;
+mod price;
 mod product;
 mod views;
 
@@ -17,7 +18,8 @@ use telemetry::config::{LogArgs, parse_duration};
 use telemetry::scope::Scope;
 
 pub(crate) use dead_letters::{DeadLettersVerb, LettersArgs, WhichArgs};
-pub(crate) use product::{ExportArgs, ExportForm, ImportArgs, Layout, ListArgs, PriceVerb, ProductVerb};
+pub(crate) use price::{OnErrorArg, PriceHistoryArgs, PriceImportArgs, PriceVerb, SetPriceArgs};
+pub(crate) use product::{ExportArgs, ExportForm, ImportArgs, Layout, ListArgs, ProductVerb};
 pub(crate) use views::{ShowArgs, ViewsVerb};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failure, 2 usage, 3 some rows failed, 4 not found, 5 conflict or difference, \

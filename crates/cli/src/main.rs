@@ -72,10 +72,7 @@ async fn run() -> Result<Exit, Failure> {
         Command::Migrate { verb: None, shards } => migrate::run(&connection, shards, &output).await,
         Command::Migrate { verb: Some(MigrateVerb::Status), .. } => migrate::status(&connection, &output).await,
         Command::Product(verb) => of_product(verb, &connection, &output).await,
-        Command::Price(PriceVerb::Get { product }) => price::get(&product, &api(&connection)?, &output).await,
-        Command::Price(PriceVerb::Set { product, amount, currency, reason }) => {
-            price::set(&product, (&amount, &currency), reason.as_deref(), &api(&connection)?, &output).await
-        }
+        Command::Price(verb) => of_price(verb, &connection, &output).await,
         Command::Views(ViewsVerb::Send { product, count }) => views::send(&product, count, &api(&connection)?, &output).await,
         Command::Views(ViewsVerb::Show(args)) => views::show(&args, &api(&connection)?, &output).await,
         Command::Replay(args) => {
@@ -125,6 +122,23 @@ async fn of_product(verb: ProductVerb, connection: &Connection, output: &Output)
             let wanted = Wanted::read(&args)?;
             let stores = Stores::connect(connection).await?;
             import::run(wanted, args.dry_run, output, |product| stores.import(product, args.dry_run)).await
+        }
+    }
+}
+
+async fn of_price(verb: PriceVerb, connection: &Connection, output: &Output) -> Result<Exit, Failure> {
+    match verb {
+        PriceVerb::Get { product } => price::get(&product, &api(connection)?, output).await,
+        PriceVerb::Set(args) => price::set(&args, &api(connection)?, output).await,
+        PriceVerb::History(args) => price::history::run(&args, &api(connection)?, output).await,
+        PriceVerb::Import(args) => {
+            let wanted = price::import::Wanted::read(&args)?;
+            let stores = Stores::connect(connection).await?;
+            price::import::run(wanted, &args, output, |batch| stores.set_prices(batch)).await
+        }
+        PriceVerb::Undo { batch } => {
+            let stores = Stores::connect(connection).await?;
+            price::undo::run(output, |undo, after| stores.undo_prices(batch, undo, after)).await
         }
     }
 }

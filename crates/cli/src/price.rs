@@ -1,11 +1,18 @@
-//! `price get` and `price set`, over the API.
+//! `price`: one price over the API, and many through the stores.
+
+pub(crate) mod history;
+pub(crate) mod import;
+pub(crate) mod undo;
+
+mod file;
 
 use crate::api_client::ApiClient;
+use crate::args::SetPriceArgs;
 use crate::compare::shown;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Row};
 use crate::product;
-use domain::{Currency, Money};
+use domain::{Currency, Money, Move};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -26,6 +33,18 @@ impl Row for Price {
     fn cells(&self) -> Vec<String> {
         vec![self.product_id.to_string(), self.sku.clone(), shown(&self.price), self.version.to_string(), self.updated_at.clone()]
     }
+}
+
+impl Price {
+    fn money(&self) -> Option<Money> {
+        Money::shown(self.price["amount"].as_str()?, self.price["currency"].as_str()?)
+    }
+}
+
+/// `2.55 GBP → 2.25 GBP (-11.76 %)`
+fn told(from: Option<Money>, to: Money) -> String {
+    let before = from.map_or_else(|| "none".to_owned(), |from| from.to_string());
+    format!("{before} → {to} ({})", Move::between(from, to))
 }
 
 /// A price that was set.
@@ -55,14 +74,9 @@ pub(crate) async fn get(name: &str, api: &ApiClient, output: &Output) -> Result<
     Ok(Exit::Ok)
 }
 
-/// The price is checked here first, so that one that cannot be is a usage error and nothing is asked for.
-pub(crate) async fn set(
-    name: &str,
-    (amount, currency): (&str, &str),
-    reason: Option<&str>,
-    api: &ApiClient,
-    output: &Output,
-) -> Result<Exit, Failure> {
+/// The price is checked here first, so that one that cannot be is a usage error and nothing is asked for. A limit to the change
+/// is held against the price that the API showed just before.
+pub(crate) async fn set(args: &SetPriceArgs, api: &ApiClient, output: &Output) -> Result<Exit, Failure> {
     #[derive(Deserialize)]
     struct Answer {
         amount: String,
@@ -70,10 +84,17 @@ pub(crate) async fn set(
         version: u64,
         committed_at: String,
     }
-    let price = parse(amount, currency)?;
-    let id = product::find(name, api).await?;
+    let price = parse(&args.amount, &args.currency)?;
+    let id = product::find(&args.product, api).await?;
     let before: Price = api.parsed(&api.product(id).await?)?;
-    let answer = api.set_price(id, price, reason).await?;
+    if let Some(most) = args.max_change {
+        let from = before.money();
+        if !most.allows(Move::between(from, price)) {
+            let message = format!("{} was not set: {} is further than --max-change {most}", before.sku, told(from, price));
+            return Err(Failure::new(Exit::Conflict, message));
+        }
+    }
+    let answer = api.set_price(id, price, args.reason.as_deref()).await?;
     let Answer { amount, currency, version, committed_at } = api.parsed(&answer)?;
     let new = json!({"amount": amount, "currency": currency});
     output.one(&Set { product_id: before.product_id, sku: before.sku, old: before.price, new, version, committed_at })?;

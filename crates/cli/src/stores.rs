@@ -7,7 +7,7 @@ use crate::exit::{Exit, Failure};
 use crate::import::Written;
 use crate::queue::Status;
 use catalog::check::Checker;
-use catalog::{Catalog, Imported, Metrics};
+use catalog::{Batch, BatchSet, Catalog, Imported, Metrics, UndonePiece};
 use domain::{ImportedProduct, ProductId, Shards, Sku};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,6 +18,7 @@ use storage::redis::Link;
 use storage::{Kind, MySql, Redis, status};
 use telemetry::metrics::Registry;
 use telemetry::metrics::{CacheMetrics, PriceMetrics, StoreMetrics};
+use uuid::Uuid;
 
 /// A Redis that is there answers within milliseconds.
 const REDIS_WAIT: Duration = Duration::from_secs(2);
@@ -72,6 +73,19 @@ impl Stores {
             }
         }
         written(&product, self.catalog.import(product.clone(), dry_run).await)
+    }
+
+    /// Sets a batch of prices; again while a store is away, as what is set already stays as it is.
+    pub(crate) async fn set_prices(&self, batch: Batch) -> Result<BatchSet, Failure> {
+        retried(|| self.catalog.set_prices(batch.clone())).await
+    }
+
+    /// Takes a piece of a batch of prices back; again while a store is away, which ends the same under the same id.
+    pub(crate) async fn undo_prices(&self, batch: Uuid, undo: Uuid, after: Option<ProductId>) -> Result<UndonePiece, Failure> {
+        retried(|| self.catalog.undo(batch, undo, after, None)).await.map_err(|failure| match failure.exit {
+            Exit::NotFound => Failure::new(Exit::NotFound, format!("no batch {batch} has changed a price")),
+            _ => failure,
+        })
     }
 
     pub(crate) async fn id_of(&self, sku: &Sku) -> Result<Option<ProductId>, Failure> {
@@ -161,6 +175,29 @@ fn unreached(error: storage::Error) -> Failure {
 
 pub(crate) fn usage(message: String) -> Failure {
     Failure::new(Exit::Usage, message)
+}
+
+/// Tries again while a store is away or its answer was lost.
+async fn retried<T, F: Future<Output = Result<T, catalog::Error>>>(call: impl Fn() -> F) -> Result<T, Failure> {
+    let mut wait = FIRST_WAIT;
+    for _ in 1..WRITE_TRIES {
+        match call().await {
+            Err(catalog::Error::Unavailable(_) | catalog::Error::Unknown(_)) => {
+                tokio::time::sleep(wait).await;
+                wait = (2 * wait).min(LONGEST_WAIT);
+            }
+            result => return result.map_err(failed),
+        }
+    }
+    call().await.map_err(failed)
+}
+
+fn failed(error: catalog::Error) -> Failure {
+    match error {
+        catalog::Error::NotFound => Failure::new(Exit::NotFound, error.to_string()),
+        catalog::Error::DuplicateSku(_) => Failure::new(Exit::Conflict, error.to_string()),
+        catalog::Error::Unavailable(error) | catalog::Error::Unknown(error) | catalog::Error::Internal(error) => error.into(),
+    }
 }
 
 fn written(product: &ImportedProduct, result: Result<Imported, catalog::Error>) -> Result<Written, Failure> {

@@ -120,6 +120,12 @@ impl Money {
         Self { amount, currency: Currency::stored(currency) }
     }
 
+    /// What an answer of the API shows, as it is.
+    #[must_use]
+    pub fn shown(amount: &str, currency: &str) -> Option<Self> {
+        amount.parse().ok().map(|amount| Self::stored(amount, currency))
+    }
+
     #[must_use]
     pub fn amount(&self) -> Decimal {
         self.amount

@@ -1,4 +1,4 @@
-//! `product` and `price`: their verbs and flags.
+//! `product`: its verbs and flags.
 
 use chrono::DateTime;
 use clap::{Args, Subcommand, ValueEnum};
@@ -83,25 +83,4 @@ pub(crate) struct ExportArgs {
 pub(crate) enum ExportForm {
     Csv,
     Ndjson,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum PriceVerb {
-    /// Show the price of a product
-    Get {
-        /// Its SKU, or `id:42`
-        product: String,
-    },
-    /// Set the price of a product; setting the one that it has changes nothing
-    Set {
-        /// Its SKU, or `id:42`
-        product: String,
-        /// A plain decimal number such as 12.99
-        amount: String,
-        /// An ISO 4217 code such as GBP
-        currency: String,
-        /// Kept in the history of the price
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
-    },
 }
