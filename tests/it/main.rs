@@ -18,6 +18,7 @@ mod dead_letters;
 mod doctor;
 mod faults {
     mod letters;
+    mod price_batches;
     mod price_traces;
     mod prices;
     mod prices_under_load;

@@ -237,10 +237,13 @@ async fn an_import_that_is_interrupted_ends_the_same_when_it_is_run_again() {
     shop.products(20_000).await;
     let path = shop.dir().join("many.csv");
     std::fs::write(&path, file(20_000, "2.00", (0, ""))).unwrap();
+    // It stands before the eleventh batch while it is asked to end.
+    let lock = shop.lock("products WHERE id = 10500").await;
     let child = shop.ctl_started(&["price", "import", path.to_str().unwrap(), "-o", "json"]);
-    eventually("a batch is set", SOON, async || (at(&shop, "2").await > 0).then_some(())).await;
+    eventually("ten batches are set", SOON, async || (at(&shop, "2").await == 10_000).then_some(())).await;
     let pid = child.id().expect("it runs").to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    lock.release().await;
     let output = child.wait_with_output().await.unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let set = at(&shop, "2").await;
