@@ -16,6 +16,7 @@ mod proxy;
 mod redis_log;
 mod reply;
 mod shop;
+pub mod torture;
 
 pub use books::{Books, record, text};
 pub use command::{Outcome, abandoned_pipe};
@@ -24,7 +25,7 @@ pub use hung::HungMysql;
 pub use locks::RowLock;
 pub use pause_points::{Arrival, Held, PausePoints};
 pub use products::Seen;
-pub use program::{Program, metric_in};
+pub use program::{Program, metric_in, programs_are_in};
 pub use proxy::Proxy;
 pub use reply::{Reply, pointers};
 pub use shop::{Shop, ShopOptions};

@@ -5,6 +5,7 @@ use reqwest::StatusCode;
 use servers::Process;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// A running `inventory-api` or `inventory-worker`.
@@ -20,11 +21,24 @@ pub struct Program {
     pub(crate) client: reqwest::Client,
 }
 
+static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
+
+/// Our programs are taken from this directory, and not from beside the binary that runs. To be said first.
+pub fn programs_are_in(dir: PathBuf) {
+    assert!(PROGRAMS.set(dir).is_ok(), "where programs are is said before the first is started");
+}
+
+/// `target/<profile>`: the tests are built in `deps` there, programs in itself.
+pub(crate) fn built_in() -> PathBuf {
+    let own = std::env::current_exe().expect("our own binary has a path");
+    let dir = own.parent().expect("a binary is in a directory");
+    if dir.ends_with("deps") { dir.parent().expect("target/<profile>/deps").to_owned() } else { dir.to_owned() }
+}
+
 /// The programs are built beside the tests.
 #[must_use]
 pub(crate) fn binary(name: &str) -> PathBuf {
-    let tests = std::env::current_exe().expect("the test binary has a path");
-    let built = tests.ancestors().nth(2).expect("target/<profile>/deps/<test>").join(name);
+    let built = PROGRAMS.get_or_init(built_in).join(name);
     assert!(built.exists(), "{} is not built; run `cargo xtask test`, or `cargo build --workspace --bins` first", built.display());
     built
 }

@@ -43,8 +43,7 @@ static NUMBER: AtomicUsize = AtomicUsize::new(0);
 fn run_dir() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
-        let target = crate::program::binary("inventory-api").ancestors().nth(2).expect("target/<profile>").to_owned();
-        let base = target.join("tests");
+        let base = crate::program::built_in().parent().expect("target/<profile>").join("tests");
         remove_older_runs(&base);
         let dir = base.join(format!("run-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("target can be written");

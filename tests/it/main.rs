@@ -24,7 +24,6 @@ mod faults {
     mod prices_under_load;
     mod pushes;
     mod redis_loss;
-    mod register;
     mod stampede;
     mod stores_away;
     mod views;

@@ -1,0 +1,15 @@
+//! Histories of the real thing under faults: clients work on real servers while everything under them is killed, cut,
+//! stopped and emptied, and what they were told is judged. The suite runs a short round; `cargo xtask torture` long ones.
+
+mod connection;
+mod faults;
+mod history;
+mod report;
+mod run;
+mod workload;
+
+pub use faults::Fault;
+pub use history::{Call, Outcome, Rule, Violation, around, violations};
+pub use report::Progress;
+pub use run::{Plan, Round, Verdict, round, run};
+pub use workload::Counters;

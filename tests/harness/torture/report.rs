@@ -1,0 +1,116 @@
+//! What a run says of itself: how far it is, on stderr, and in the end what was done, on stdout.
+
+use super::faults::Fault;
+use super::workload::Counters;
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, stderr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+const ON_TERMINAL: Duration = Duration::from_secs(1);
+const OFF_TERMINAL: Duration = Duration::from_secs(10);
+
+/// How often a kind of fault struck.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Struck {
+    pub times: u64,
+    /// While requests were unanswered.
+    pub unanswered: u64,
+    /// Requests that were unanswered, at all times together.
+    pub in_flight: u64,
+}
+
+impl Struck {
+    pub(super) fn note(&mut self, in_flight: usize) {
+        self.add(&Self { times: 1, unanswered: u64::from(in_flight > 0), in_flight: in_flight as u64 });
+    }
+
+    pub(super) fn add(&mut self, more: &Self) {
+        self.times += more.times;
+        self.unanswered += more.unanswered;
+        self.in_flight += more.in_flight;
+    }
+}
+
+/// A bar on a terminal, a line every ten seconds elsewhere.
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    ticks: JoinHandle<()>,
+}
+
+impl Progress {
+    #[must_use]
+    pub fn start(counters: &Arc<Counters>, planned: Duration) -> Self {
+        let bar = stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(planned.as_secs());
+            let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {msg}  {elapsed}, about {eta} left");
+            bar.with_style(style.expect("the template is well-formed"))
+        });
+        let ticks = tokio::spawn(tick(counters.clone(), bar.clone()));
+        Self { bar, ticks }
+    }
+
+    pub(super) fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| println!("{line}")),
+            None => println!("{line}"),
+        }
+    }
+
+    pub(super) fn end(&self) {
+        self.ticks.abort();
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+async fn tick(counters: Arc<Counters>, bar: Option<ProgressBar>) {
+    let (started, mut before) = (Instant::now(), 0);
+    let every = if bar.is_some() { ON_TERMINAL } else { OFF_TERMINAL };
+    loop {
+        tokio::time::sleep(every).await;
+        let (now, seconds) = (counters.operations(), started.elapsed().as_secs());
+        let rate = now.saturating_sub(before) / every.as_secs();
+        before = now;
+        let written = counters.written.load(Ordering::Relaxed);
+        let text = format!("{} operations, {}/s, {} writes", HumanCount(now), HumanCount(rate), HumanCount(written));
+        match &bar {
+            Some(bar) => {
+                bar.set_position(seconds);
+                bar.set_message(text);
+            }
+            None => eprintln!("{seconds:>6} s  {text}"),
+        }
+    }
+}
+
+/// Prints what a run did.
+pub(super) fn print(seed: u64, rounds: u64, took: Duration, counters: &Counters, struck: &BTreeMap<Fault, Struck>) {
+    let of = |count: &std::sync::atomic::AtomicU64| HumanCount(count.load(Ordering::Relaxed));
+    let (operations, seconds) = (counters.operations(), took.as_secs_f64());
+    let (reads, hits) = (counters.reads.load(Ordering::Relaxed), counters.hits.load(Ordering::Relaxed));
+    println!("\nseeds {seed} to {}, {rounds} rounds in {seconds:.0} s", seed.wrapping_add(rounds.saturating_sub(1)));
+    println!(
+        "operations {} in {} requests, {:.0} operations a second",
+        HumanCount(operations),
+        of(&counters.requests),
+        operations as f64 / seconds
+    );
+    println!(
+        "reads {}, {:.1} % of them hits; {} more without an answer",
+        HumanCount(reads),
+        100.0 * hits as f64 / reads.max(1) as f64,
+        of(&counters.failed_reads)
+    );
+    println!("writes {} acknowledged, {} refused, {} unknown", of(&counters.written), of(&counters.refused), of(&counters.unknown));
+    let times: u64 = struck.values().map(|struck| struck.times).sum();
+    println!("faults {times}\n\n{:<20} {:>6} {:>27} {:>18}", "kind", "times", "while requests unanswered", "unanswered, mean");
+    for (fault, Struck { times, unanswered, in_flight }) in struck {
+        println!("{:<20} {times:>6} {unanswered:>27} {:>18.1}", fault.name(), *in_flight as f64 / (*times).max(1) as f64);
+    }
+    println!();
+}
