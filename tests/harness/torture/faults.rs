@@ -39,6 +39,8 @@ pub enum Fault {
     HoldRedis,
     /// The connections of an API to MySQL are cut
     CutMysql,
+    /// The reply to one read of products is held, then passes or is lost, while others pass
+    HoldSelect,
     /// A COMMIT is held before MySQL, then arrives late or is lost
     LoseCommit,
     /// A COMMIT arrives, and its connection is cut before the reply
@@ -96,6 +98,9 @@ const LITTLE_BYTES: u64 = 2_048;
 /// What is looked for in requests to Redis: any script, a fill or a publish, the marking of an entry.
 const SCRIPTS: [&str; 3] = ["EVALSHA", "|1{", "\r\nW"];
 
+/// What is looked for in requests to MySQL beside COMMIT: a read of products, for a fill or without one.
+const SELECT: &str = "FROM products WHERE id IN";
+
 /// One API and the proxies before it.
 pub(super) struct Instance {
     pub(super) api: Program,
@@ -142,9 +147,13 @@ impl Victims {
                 pass_or_cut(&instance.redis, random).await;
             }
             Fault::CutMysql => instance.mysql.cut(),
+            Fault::HoldSelect => {
+                instance.mysql.hold_reply_to(SELECT);
+                pass_late(&instance.mysql, random).await;
+            }
             Fault::LoseCommit => {
                 instance.mysql.hold_commit();
-                lose_request(&instance.mysql, random).await;
+                pass_late(&instance.mysql, random).await;
             }
             Fault::LoseCommitReply => {
                 instance.mysql.hold_reply_to_commit();
@@ -152,7 +161,7 @@ impl Victims {
             }
             Fault::LoseScript => {
                 instance.redis.hold_request_with(SCRIPTS[random.usize(..SCRIPTS.len())]);
-                lose_request(&instance.redis, random).await;
+                pass_late(&instance.redis, random).await;
             }
             Fault::LoseScriptReply => {
                 instance.redis.hold_reply_to(SCRIPTS[random.usize(..SCRIPTS.len())]);
@@ -263,8 +272,8 @@ async fn stopped(program: &mut Program, time: Duration) {
     program.signal("CONT");
 }
 
-/// What is trapped arrives late, or never.
-async fn lose_request(proxy: &Proxy, random: &mut fastrand::Rng) {
+/// What is trapped passes late, or never.
+async fn pass_late(proxy: &Proxy, random: &mut fastrand::Rng) {
     let _ = tokio::time::timeout(CATCH_LIMIT, proxy.caught()).await;
     pass_or_cut(proxy, random).await;
 }

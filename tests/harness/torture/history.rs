@@ -260,14 +260,13 @@ impl<'a> Register<'a> {
     }
 }
 
-/// Calls about the same product next to those of the violation in time, in their order: at most `most` for each of them.
+/// Calls about the same product that began next to those of the violation, in their order: at most `most` for each of them.
 #[must_use]
 pub fn around(calls: &[Call], violation: &Violation, most: usize) -> Vec<Call> {
     let mut near: Vec<Call> = Vec::new();
     for about in &violation.calls {
-        let distance = |call: &Call| call.began.saturating_sub(about.ended).max(about.began.saturating_sub(call.ended));
         let mut same: Vec<Call> = calls.iter().copied().filter(|call| call.product == about.product).collect();
-        same.sort_by_key(distance);
+        same.sort_by_key(|call| call.began.abs_diff(about.began));
         near.extend(same.into_iter().take(most));
     }
     near.sort_by_key(|call| (call.began, call.ended));

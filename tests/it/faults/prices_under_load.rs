@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Those that take a second or two; each run strikes with some of them.
-const FAULTS: [Fault; 18] = [
+const FAULTS: [Fault; 19] = [
     Fault::KillApi,
     Fault::KillWorker,
     Fault::KillRedis,
@@ -22,6 +22,7 @@ const FAULTS: [Fault; 18] = [
     Fault::CutRedis,
     Fault::HoldRedis,
     Fault::CutMysql,
+    Fault::HoldSelect,
     Fault::LoseCommit,
     Fault::LoseCommitReply,
     Fault::LoseScript,
