@@ -215,3 +215,19 @@ fn no_test_is_left_out() {
         assert!(registered || ["main", "mod"].contains(&name), "{} is no module of main.rs", path.display());
     }
 }
+
+#[test]
+fn every_tooth_says_what_it_breaks_and_still_applies() {
+    let known = std::fs::read_to_string(Path::new(ROOT).join("crates/xtask/src/teeth.rs")).unwrap();
+    for (path, text) in files("tests/teeth", &["patch"]) {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        assert!(known.contains(&format!("(\"{name}\", ")), "`cargo xtask torture teeth` does not know {name}");
+        assert!(text.starts_with("Breaks: "), "{name} does not say what it breaks");
+        let git = Path::new(ROOT).join(".git").exists();
+        let mut apply = Command::new(if git { "git" } else { "patch" });
+        apply.args(if git { ["apply", "--check"].as_slice() } else { &["--dry-run", "--force", "--strip=1", "--input"] });
+        let output = apply.arg(&path).current_dir(ROOT).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{name} does not apply to the sources as they are: {said}");
+    }
+}

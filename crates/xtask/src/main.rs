@@ -9,7 +9,9 @@ mod need;
 mod place;
 mod schemathesis;
 mod screen;
+mod teeth;
 mod test;
+mod torture;
 mod up;
 
 use std::error::Error;
@@ -24,6 +26,7 @@ cargo xtask test [-- ARGS]   format, lints, build and every test against real se
   --smoke                    some minutes of tests of what meets the servers, without the rest
 cargo xtask bench [--quick]  what each path costs beside the simplest servers that do the same; --help says more
 cargo xtask soak --minutes N moderate load for a while: nothing drifts, nothing grows; --help says more
+cargo xtask torture prices   histories under faults, judged; `torture teeth` shows that it sees; --help says more
 cargo xtask deny [--install] licences, sources and doubled versions of the dependencies (needs cargo-deny)
 cargo xtask help             this list";
 
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         ["up"] => up::run(),
         ["test", rest @ ..] => test::run(rest),
         [command @ ("bench" | "soak"), rest @ ..] => bench::run(command, rest),
+        ["torture", rest @ ..] => torture::run(rest),
         ["deny"] => deny::run(false),
         ["deny", "--install"] => deny::run(true),
         [] | ["help" | "--help" | "-h"] => {
