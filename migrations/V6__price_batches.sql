@@ -6,6 +6,9 @@ ALTER TABLE price_history
     -- The price before. NULL: there was none, or a program older than these columns wrote the row, never one of a batch.
     ADD COLUMN before_price    DECIMAL(19,4) NULL DEFAULT NULL,
     ADD COLUMN before_currency CHAR(3) CHARACTER SET ascii COLLATE ascii_bin NULL DEFAULT NULL,
+    -- Since when the product was as it was before: that price was in force then, and perhaps earlier. Another system may have
+    -- set it with plain SQL, and then it stands nowhere else.
+    ADD COLUMN before_since    DATETIME(6) NULL DEFAULT NULL,
     -- NULL: from here on the product had no price, because the first that it ever had was taken back.
     MODIFY COLUMN price        DECIMAL(19,4) NULL DEFAULT NULL,
     MODIFY COLUMN currency     CHAR(3) CHARACTER SET ascii COLLATE ascii_bin NULL DEFAULT NULL,

@@ -39,8 +39,8 @@ const LOCK_PRODUCT: &str =
     "SELECT id, sku, name, description, active, price, currency, version, updated_at, deleted_at FROM products WHERE id = ? FOR UPDATE";
 const SET_PRICE: &str = "UPDATE products SET price = ?, currency = ?, version = version + 1 WHERE id = ?";
 const ADD_HISTORY: &str = "INSERT INTO price_history \
-     (product_id, version, price, currency, reason, actor, changed_at, before_price, before_currency) \
-     SELECT id, version, price, currency, ?, ?, updated_at, ?, ? FROM products WHERE id = ?";
+     (product_id, version, price, currency, reason, actor, changed_at, before_price, before_currency, before_since) \
+     SELECT id, version, price, currency, ?, ?, updated_at, ?, ?, ? FROM products WHERE id = ?";
 const ADD_VIEWS: &str = "UPDATE product_views SET views = views + ? WHERE product_id = ?";
 
 /// What stands behind the routes.
@@ -188,7 +188,8 @@ async fn set_price(id: web::Path<u64>, price: web::Json<Price>, stores: web::Dat
     let before: Row = tx.exec_first(LOCK_PRODUCT, (id,)).await?.ok_or("no such product")?;
     let (before_price, before_currency) = (before.get::<Value, _>("price"), before.get::<Value, _>("currency"));
     tx.exec_drop(SET_PRICE, (price.amount(), price.currency().code(), id)).await?;
-    tx.exec_drop(ADD_HISTORY, (None::<&str>, None::<&str>, before_price, before_currency, id)).await?;
+    tx.exec_drop(ADD_HISTORY, (None::<&str>, None::<&str>, before_price, before_currency, before.get::<Value, _>("updated_at"), id))
+        .await?;
     tx.commit().await?;
     let version = before.get::<u64, _>("version").ok_or("no version")? + 1;
     let (amount, currency) = (price.amount().to_string(), price.currency().code().to_owned());

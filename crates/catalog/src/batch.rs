@@ -8,6 +8,7 @@
 
 use crate::write::{COMMIT_BEFORE, WRITE_LIMIT, Write, not_announced, retried, roll_back};
 use crate::{Catalog, Error};
+use chrono::{DateTime, Utc};
 use domain::price_rows::MOST_ROWS;
 use domain::{MaxChange, Money, Move, Named, PriceRow, ProductId, Sku};
 use std::collections::{BTreeSet, HashMap};
@@ -199,7 +200,7 @@ impl Write {
         let Some(session) = session.filter(|_| !refused) else {
             return tx.rollback().await.map(|()| BatchSet { rows, applied: false });
         };
-        let changes: Vec<Change> = rows.iter().zip(&batch.rows).filter_map(|(row, asked)| change(row, asked, batch)).collect();
+        let changes: Vec<Change> = rows.iter().zip(&batch.rows).filter_map(|(row, asked)| change(row, asked, batch, &there)).collect();
         price_batches::set(&mut tx, batch.id, &changes, batch.actor.as_deref()).await?;
         // Those that have their price already too: another system may have set it with plain SQL.
         let settled: Vec<_> = rows.iter().filter(|row| !row.is_failed()).filter_map(|row| row.product_id).collect();
@@ -218,7 +219,13 @@ impl Write {
         let rows: Vec<Undone> = ids.iter().filter_map(|id| Some(look_back(*id, there.get(id), done.get(id)?, batch, undo))).collect();
         let reason = undo_of(batch);
         let still_set = |row: &&Undone| row.outcome == Outcome::Restored && done.get(&row.product_id).is_some_and(|done| done.is_last);
-        let change = |row: &Undone| Change { id: row.product_id, from: row.from, to: row.to, reason: Some(reason.clone()) };
+        let change = |row: &Undone| Change {
+            id: row.product_id,
+            from: row.from,
+            since: since(row.product_id, &there),
+            to: row.to,
+            reason: Some(reason.clone()),
+        };
         let changes: Vec<Change> = rows.iter().filter(still_set).map(change).collect();
         price_batches::set(&mut tx, undo, &changes, actor).await?;
         let settled: Vec<_> = rows.iter().filter(|row| row.outcome == Outcome::Restored).map(|row| row.product_id).collect();
@@ -291,10 +298,14 @@ fn judge_row(asked: &PriceRow, row: Option<&ProductRow>, other: Option<usize>, m
     Judged { product_id, sku, from: product.price, to: asked.price, version: Some(version), verdict }
 }
 
-fn change(row: &Judged, asked: &PriceRow, batch: &Batch) -> Option<Change> {
+fn change(row: &Judged, asked: &PriceRow, batch: &Batch, there: &HashMap<ProductId, ProductRow>) -> Option<Change> {
     let id = row.product_id.filter(|_| row.verdict == Verdict::Changed)?;
     let reason = asked.reason.clone().or_else(|| batch.reason.clone());
-    Some(Change { id, from: row.from, to: Some(row.to), reason })
+    Some(Change { id, from: row.from, since: since(id, there), to: Some(row.to), reason })
+}
+
+fn since(id: ProductId, there: &HashMap<ProductId, ProductRow>) -> Option<DateTime<Utc>> {
+    there.get(&id).map(|row| row.product.updated_at)
 }
 
 /// The reason that an undo leaves in the history.

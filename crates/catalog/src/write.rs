@@ -175,7 +175,7 @@ impl Write {
         let row = products::set_price(&mut tx, id, price).await?;
         // Side by side: the mark only has to stand before COMMIT.
         let (marked, noted) =
-            tokio::join!(self.mark(id, row.product.version), products::add_history(&mut tx, id, before.product.price, reason, actor));
+            tokio::join!(self.mark(id, row.product.version), products::add_history(&mut tx, id, Some(&before.product), reason, actor));
         if let Err(error) = noted {
             return roll_back(tx, error).await;
         }
@@ -195,19 +195,19 @@ impl Write {
         let mut tx = self.stores.mysql.begin().await?;
         let before = products::lock_by_sku(&mut tx, &product.sku).await?;
         let (imported, price_changed) = match &before {
-            None => (Imported::Created, None),
+            None => (Imported::Created, false),
             Some(row) if row.deleted => return tx.rollback().await.map(|()| None),
             Some(ProductRow { product: there, .. }) if product.differs_from(there) => {
-                (Imported::Updated, product.price_differs_from(there).then_some(there.price))
+                (Imported::Updated, product.price_differs_from(there))
             }
-            Some(_) => (Imported::Unchanged, None),
+            Some(_) => (Imported::Unchanged, false),
         };
         if dry_run || imported == Imported::Unchanged {
             return tx.rollback().await.map(|()| Some(imported));
         }
         let id = match before {
             Some(row) => {
-                products::set_imported(&mut tx, row.product.id, product, price_changed, None).await?;
+                products::set_imported(&mut tx, &row.product, product, price_changed, None).await?;
                 row.product.id
             }
             // Another that made it meanwhile: begin again.

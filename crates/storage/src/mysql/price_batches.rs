@@ -6,6 +6,7 @@
 use super::products::{self, ProductRow};
 use super::{MySql, Tx, number_list, take};
 use crate::Error;
+use chrono::{DateTime, Utc};
 use domain::{Money, ProductId, Sku};
 use mysql_async::Row;
 use rust_decimal::Decimal;
@@ -19,6 +20,8 @@ use uuid::Uuid;
 pub struct Change {
     pub id: ProductId,
     pub from: Option<Money>,
+    /// Since when the product was as it is now.
+    pub since: Option<DateTime<Utc>>,
     /// None only where a first price is taken back.
     pub to: Option<Money>,
     pub reason: Option<String>,
@@ -80,7 +83,8 @@ pub async fn set(tx: &mut Tx, batch: Uuid, changes: &[Change], actor: Option<&st
 fn row(change: &Change) -> Value {
     let money = |money: Option<Money>| (money.map(|it| it.amount().to_string()), money.map(|it| it.currency().code().to_owned()));
     let ((price, currency), (before, before_currency)) = (money(change.to), money(change.from));
-    json!([change.id, price, currency, before, before_currency, change.reason])
+    let since = change.since.filter(|_| before.is_some()).map(|since| since.naive_utc().to_string());
+    json!([change.id, price, currency, before, before_currency, since, change.reason])
 }
 
 /// The products that a batch changed, by id, behind `after` (0: from the first).

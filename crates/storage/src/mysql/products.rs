@@ -210,15 +210,15 @@ pub async fn set_price(tx: &mut Tx, id: ProductId, price: Money) -> Result<Produ
     product(tx.rows_of_last(&sql).await?.pop().ok_or_else(gone)?)
 }
 
-/// Sets what a file tells of a row that this transaction has locked. `price_changed`: from which price, if from any.
+/// Sets what a file tells of a row that this transaction has locked, `there` being what it found.
 ///
 /// # Errors
 /// As any statement.
 pub async fn set_imported(
     tx: &mut Tx,
-    id: ProductId,
+    there: &Product,
     product: &ImportedProduct,
-    price_changed: Option<Option<Money>>,
+    price_changed: bool,
     actor: Option<&str>,
 ) -> Result<(), Error> {
     let (amount, currency) = money_values(product.price);
@@ -231,14 +231,11 @@ pub async fn set_imported(
         Value::from(product.active),
         amount,
         currency,
-        Value::from(id.get()),
+        Value::from(there.id.get()),
     ]
     .into();
     tx.execute(sql, params).await?;
-    match price_changed {
-        Some(before) => add_history(tx, id, before, Some("import"), actor).await,
-        None => Ok(()),
-    }
+    if price_changed { add_history(tx, there.id, Some(there), Some("import"), actor).await } else { Ok(()) }
 }
 
 /// Inserts a product; MySQL gives the id.
@@ -268,21 +265,25 @@ pub async fn insert(tx: &mut Tx, product: &NewProduct, reason: Option<&str>, act
     Ok(Some(id))
 }
 
-/// Copies the row's new price into its history, with the version and the time that the row now has.
+/// Copies the row's new price into its history, with the version and the time that the row now has, beside the price that it
+/// replaced: others may have set that one with plain SQL, and then it stands nowhere else.
 ///
 /// # Errors
 /// As any statement.
 pub async fn add_history(
     tx: &mut Tx,
     id: ProductId,
-    before: Option<Money>,
+    before: Option<&Product>,
     reason: Option<&str>,
     actor: Option<&str>,
 ) -> Result<(), Error> {
-    let (amount, currency) = money_values(before);
-    let sql = "INSERT INTO price_history (product_id, version, price, currency, reason, actor, changed_at, before_price, before_currency) \
-               SELECT id, version, price, currency, ?, ?, updated_at, ?, ? FROM products WHERE id = ?";
-    tx.execute(sql, (reason, actor, amount, currency, id.get())).await.map(|_| ())
+    let sql = "INSERT INTO price_history \
+               (product_id, version, price, currency, reason, actor, changed_at, before_price, before_currency, before_since) \
+               SELECT id, version, price, currency, ?, ?, updated_at, ?, ?, ? FROM products WHERE id = ?";
+    let before = before.filter(|product| product.price.is_some());
+    let (amount, currency) = money_values(before.and_then(|product| product.price));
+    let since = before.map(|product| product.updated_at.naive_utc());
+    tx.execute(sql, (reason, actor, amount, currency, since, id.get())).await.map(|_| ())
 }
 
 fn money_values(price: Option<Money>) -> (Value, Value) {
