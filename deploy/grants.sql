@@ -17,6 +17,8 @@ GRANT SELECT, INSERT, CREATE, ALTER, INDEX, DROP ON inventory.* TO inventory_mig
 GRANT SELECT ON inventory.* TO inventory_api;
 GRANT INSERT, UPDATE ON inventory.products TO inventory_api;
 GRANT INSERT ON inventory.price_history TO inventory_api;
+-- What was answered to writes that come with a key.
+GRANT INSERT, UPDATE ON inventory.idempotency TO inventory_api;
 -- Operators: the hold on the queue, and dead letters that are replayed or dropped.
 GRANT UPDATE ON inventory.view_shards TO inventory_api;
 GRANT UPDATE ON inventory.dead_letters TO inventory_api;
@@ -31,3 +33,5 @@ GRANT INSERT, UPDATE ON inventory.view_hours TO inventory_worker;
 GRANT INSERT, UPDATE ON inventory.view_marks TO inventory_worker;
 GRANT UPDATE ON inventory.view_shards TO inventory_worker;
 GRANT INSERT, UPDATE ON inventory.dead_letters TO inventory_worker;
+-- What has served its time.
+GRANT DELETE ON inventory.idempotency TO inventory_worker;

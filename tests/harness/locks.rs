@@ -36,6 +36,12 @@ impl Shop {
 }
 
 impl RowLock {
+    /// Runs a statement in the lock's transaction and commits it.
+    pub async fn end(mut self, sql: &str) {
+        self.0.query_drop(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        self.0.query_drop("COMMIT").await.expect("a transaction ends");
+    }
+
     pub async fn release(mut self) {
         self.0.query_drop("ROLLBACK").await.expect("a transaction ends");
     }

@@ -12,6 +12,7 @@ mod check;
 mod cli;
 mod cli_api;
 mod cli_forms;
+mod conditional;
 mod contract;
 mod cors;
 mod dead_letters;
@@ -30,15 +31,18 @@ mod faults {
     mod views_under_load;
 }
 mod flush;
+mod idempotency;
 mod openapi;
 mod pause;
 mod pause_points;
 mod price_batches;
 mod price_files;
+mod price_reads;
 mod problems;
 mod product_list;
 mod redis_full;
 mod replay;
+mod retention;
 mod smoke;
 mod startup;
 mod structure;

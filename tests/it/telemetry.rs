@@ -17,12 +17,12 @@ const BOTH: &str = "
 const API: &str = "
     inventory_http_requests_total inventory_http_request_duration_seconds inventory_cache_requests_total
     inventory_cache_coalesced_total inventory_price_writes_total inventory_price_write_duration_seconds
-    inventory_catalog_writes_waiting inventory_views_received_total";
+    inventory_catalog_writes_waiting inventory_views_received_total inventory_idempotency_total";
 
 const WORKER: &str = "
     inventory_views_persisted_total inventory_drain_batches_total inventory_drain_batch_views inventory_drain_batch_rows
     inventory_drain_duration_seconds inventory_drain_delay_seconds inventory_drain_last_success_timestamp_seconds
-    inventory_checks_compared_total inventory_checks_mismatches_total";
+    inventory_checks_compared_total inventory_checks_mismatches_total inventory_retention_deleted_rows_total";
 
 /// Series with their values, without those of the process itself.
 fn series(text: &str) -> BTreeMap<String, f64> {
@@ -49,6 +49,9 @@ async fn view(api: &Program, id: u64) -> u16 {
 /// Every route, well and badly, with ids and paths that must not turn up in a label.
 async fn use_all_routes(api: &Program) {
     for path in ["/v1/products/1", "/v1/products/1", "/v1/products/777001", "/v1/products?ids=1,777002", "/v1/products?skus=P1,s777003"] {
+        api.get(path).await;
+    }
+    for path in ["/v1/products/1/price", "/v1/products/1/price-history", "/v1/products/777013/price-history?cursor=h777014"] {
         api.get(path).await;
     }
     for path in ["/v1/products/x777004", "/no/777005", "/problems/777006", "/problems", "/problems/starting", "/v1/products?777007"] {
@@ -118,8 +121,10 @@ async fn labels_take_the_values_of_the_contract_and_no_others() {
         (&api, "inventory_cache_requests_total", "result", "hit miss negative_hit bypass"),
         (&api, "inventory_price_writes_total", "result", "written unchanged refused unavailable unknown"),
         (&api, "inventory_price_write_duration_seconds_count", "stage", "mysql redis total"),
+        (&api, "inventory_idempotency_total", "result", "executed replayed mismatch in_progress"),
         (&api, "inventory_views_received_total", "outcome", "accepted not_found invalid over_capacity unavailable unknown"),
         (&worker, "inventory_drain_batches_total", "result", "applied already_applied retried split dead"),
+        (&worker, "inventory_retention_deleted_rows_total", "table", "idempotency"),
         (&worker, "inventory_drain_duration_seconds_count", "stage", "read mysql settle"),
         (&worker, "inventory_checks_mismatches_total", "field", "sku name description active price version updated_at presence form"),
         (&worker, "inventory_redis_policy_ok", "role", "queue cache"),
@@ -131,7 +136,7 @@ async fn labels_take_the_values_of_the_contract_and_no_others() {
             &api,
             "inventory_http_requests_total",
             "route",
-            "/v1/products/{id} /v1/products/{id}/views /v1/products/{id}/price /v1/prices/batch /v1/views /v1/products /problems /problems/{slug} \
+            "/v1/products/{id} /v1/products/{id}/views /v1/products/{id}/price /v1/products/{id}/price-history /v1/prices/batch /v1/views /v1/products /problems /problems/{slug} \
              /openapi.json /docs /docs/{file} unmatched",
         ),
     ] {
@@ -181,10 +186,10 @@ async fn counters_say_what_was_asked_and_answered() {
         (http("any", "unmatched", "405"), 2.0),
         ("inventory_http_request_duration_seconds_count{method=\"PUT\",route=\"/v1/products/{id}/price\"}".into(), 4.0),
         ("inventory_http_request_duration_seconds_count{method=\"any\",route=\"unmatched\"}".into(), 3.0),
-        // 1 and 777001, then 777002; then 1 again four times, once by its SKU, once conditionally, and once after a price that
-        // was there already had its entry dropped.
+        // 1 and 777001, then 777002; then 1 again five times, once by its SKU, once for its price, once conditionally, and once
+        // after a price that was there already had its entry dropped.
         ("inventory_cache_requests_total{result=\"miss\"}".into(), 4.0),
-        ("inventory_cache_requests_total{result=\"hit\"}".into(), 3.0),
+        ("inventory_cache_requests_total{result=\"hit\"}".into(), 4.0),
         ("inventory_cache_requests_total{result=\"negative_hit\"}".into(), 0.0),
         ("inventory_price_writes_total{result=\"written\"}".into(), 2.0),
         ("inventory_price_writes_total{result=\"unchanged\"}".into(), 2.0),

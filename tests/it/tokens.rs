@@ -11,7 +11,7 @@ use telemetry::tokens::Digest;
 /// Method, path, its template, body, and what the route asks for.
 type Route = (&'static str, &'static str, &'static str, &'static str, Option<Scope>);
 
-const ROUTES: [Route; 13] = [
+const ROUTES: [Route; 15] = [
     ("GET", "/v1/products/1", "/v1/products/{id}", "", Some(Scope::CatalogRead)),
     ("GET", "/v1/products?ids=1", "/v1/products", "", Some(Scope::CatalogRead)),
     ("GET", "/v1/products/1/views", "/v1/products/{id}/views", "", Some(Scope::CatalogRead)),
@@ -24,6 +24,8 @@ const ROUTES: [Route; 13] = [
         r#"{"items":[{"sku":"P1","amount":"2.00","currency":"GBP"}]}"#,
         Some(Scope::PricesWrite),
     ),
+    ("GET", "/v1/products/1/price", "/v1/products/{id}/price", "", Some(Scope::CatalogRead)),
+    ("GET", "/v1/products/1/price-history", "/v1/products/{id}/price-history", "", Some(Scope::PricesWrite)),
     ("POST", "/v1/products/1/views", "/v1/products/{id}/views", "", Some(Scope::ViewsWrite)),
     ("POST", "/v1/views", "/v1/views", r#"{"events":[{"product_id":1}]}"#, Some(Scope::ViewsWrite)),
     ("GET", "/problems", "/problems", "", None),

@@ -18,7 +18,7 @@ const MAX_AGE_SECONDS: usize = 600;
 const REQUEST_HEADERS: [&str; 6] = ["authorization", "content-type", "if-none-match", "if-match", "idempotency-key", "x-request-id"];
 
 /// What a page may read beyond what every page may.
-const EXPOSED_HEADERS: [&str; 5] = ["etag", "location", "retry-after", "x-request-id", "cache-status"];
+const EXPOSED_HEADERS: [&str; 6] = ["etag", "location", "retry-after", "x-request-id", "cache-status", "idempotent-replayed"];
 
 /// Browsers ask before they send: `OPTIONS` to any path, counted as one route, while CORS is on.
 pub(crate) const PREFLIGHT: RouteSpec = RouteSpec { method: "OPTIONS", route: "preflight", statuses: &[200] };

@@ -31,6 +31,9 @@ pub(crate) enum ApiError {
     /// 400: the connection or its encoding broke inside the body.
     #[error("the body ended before it was complete")]
     IncompleteBody,
+    /// 400: a header that is acted upon does not have its form.
+    #[error("{0}")]
+    InvalidHeader(&'static str),
     /// 400: something that will be acted upon one day and must not be ignored until then.
     #[error("{0}")]
     NotSupported(&'static str),
@@ -40,6 +43,9 @@ pub(crate) enum ApiError {
     /// 404: no product has this id, or it was deleted.
     #[error("there is no product {0}")]
     UnknownProduct(ProductId),
+    /// 404: the product has no price yet.
+    #[error("product {0} has no price yet")]
+    NoPrice(ProductId),
     /// 404: no route matches the path.
     #[error("there is nothing at this path")]
     UnknownRoute,
@@ -52,15 +58,24 @@ pub(crate) enum ApiError {
     /// 409: another product has the SKU.
     #[error("another product has the SKU {0}")]
     DuplicateSku(Sku),
+    /// 409: a request with the same key is under way, so that its outcome cannot be told yet.
+    #[error("a request with this Idempotency-Key is still under way")]
+    InProgress,
     /// 409: an operator holds the drain, and with it whatever adds views to MySQL.
     #[error("the queue is {hold}; {}", count_replayed(.replayed))]
     QueuePaused { hold: Paused, replayed: u64 },
+    /// 412: `If-Match` does not name the version that is there.
+    #[error("the product is at version {}{}", .0.version, if .0.price.is_none() { " and has no price yet" } else { ", which If-Match does not name" })]
+    PreconditionFailed(catalog::Current),
     /// 413: the body is longer than the route accepts.
     #[error("the body may have at most {limit_bytes} bytes")]
     BodyTooLarge { limit_bytes: usize },
     /// 415: a content type or encoding that the route does not read.
     #[error("{0}")]
     UnsupportedMediaType(String),
+    /// 422: the key was used for another request.
+    #[error("this Idempotency-Key was used for a request with another path, query or body")]
+    KeyReused,
     /// 422: JSON that has faults, all of them listed.
     #[error("{}", count_faults(.0))]
     Invalid(Vec<Fault>),
@@ -94,18 +109,23 @@ impl ApiError {
             Self::InvalidQuery(_) => &problem::INVALID_QUERY,
             Self::MalformedJson(_) => &problem::MALFORMED_JSON,
             Self::IncompleteBody => &problem::INCOMPLETE_BODY,
+            Self::InvalidHeader(_) => &problem::INVALID_HEADER,
             Self::NotSupported(_) => &problem::NOT_SUPPORTED,
             Self::Denied(Denied::Missing) => &problem::MISSING_TOKEN,
             Self::Denied(Denied::Unknown | Denied::NotPublishable) => &problem::INVALID_TOKEN,
             Self::Denied(Denied::Lacks(_)) => &problem::MISSING_SCOPE,
             Self::UnknownProduct(_) => &problem::UNKNOWN_PRODUCT,
+            Self::NoPrice(_) => &problem::NO_PRICE,
             Self::UnknownRoute => &problem::UNKNOWN_ROUTE,
             Self::MethodNotAllowed { .. } => &problem::METHOD_NOT_ALLOWED,
             Self::SlowBody => &problem::SLOW_BODY,
             Self::DuplicateSku(_) => &problem::DUPLICATE_SKU,
+            Self::InProgress => &problem::REQUEST_IN_PROGRESS,
             Self::QueuePaused { .. } => &problem::QUEUE_PAUSED,
+            Self::PreconditionFailed(_) => &problem::PRECONDITION_FAILED,
             Self::BodyTooLarge { .. } => &problem::BODY_TOO_LARGE,
             Self::UnsupportedMediaType(_) => &problem::UNSUPPORTED_MEDIA_TYPE,
+            Self::KeyReused => &problem::IDEMPOTENCY_KEY_REUSED,
             Self::Invalid(_) => &problem::VALIDATION_FAILED,
             Self::Internal(_) => &problem::INTERNAL_ERROR,
             Self::Starting => &problem::STARTING,
@@ -120,7 +140,7 @@ impl ApiError {
     /// When to try again, in seconds. The queue drains in steps of its flush interval, so a little later there.
     fn retry_after(&self) -> Option<HeaderValue> {
         match self {
-            Self::Starting | Self::Unavailable(_) | Self::TimedOut | Self::OutcomeUnknown(_) | Self::NotFlushed(_) => {
+            Self::InProgress | Self::Starting | Self::Unavailable(_) | Self::TimedOut | Self::OutcomeUnknown(_) | Self::NotFlushed(_) => {
                 Some(HeaderValue::from_static("1"))
             }
             Self::OverCapacity => Some(HeaderValue::from_static("2")),
@@ -151,6 +171,9 @@ impl From<catalog::Error> for ApiError {
     fn from(error: catalog::Error) -> Self {
         match error {
             catalog::Error::DuplicateSku(sku) => Self::DuplicateSku(sku),
+            catalog::Error::PreconditionFailed(current) => Self::PreconditionFailed(current),
+            catalog::Error::KeyReused => Self::KeyReused,
+            catalog::Error::InProgress => Self::InProgress,
             catalog::Error::Unavailable(error) => Self::Unavailable(Box::new(error)),
             catalog::Error::Unknown(error) => Self::OutcomeUnknown(Box::new(error)),
             error @ (catalog::Error::NotFound | catalog::Error::Internal(_)) => Self::Internal(Box::new(error)),
@@ -196,8 +219,9 @@ impl ResponseError for ApiError {
             response.headers_mut().insert(WWW_AUTHENTICATE, denied.challenge());
         }
         let faults = if let Self::Invalid(faults) = self { faults.clone() } else { Vec::new() };
+        let current = if let Self::PreconditionFailed(current) = self { Some((*current).into()) } else { None };
         let source = Some(chain(self)).filter(|text| !text.is_empty());
-        response.extensions_mut().insert(Problem { kind: self.kind(), detail: self.to_string().into(), faults, source });
+        response.extensions_mut().insert(Problem { kind: self.kind(), detail: self.to_string().into(), faults, current, source });
         response
     }
 }

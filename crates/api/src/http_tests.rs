@@ -203,8 +203,12 @@ async fn what_is_valid_waits_for_the_stores() {
 #[tokio::test]
 async fn headers_whose_promise_is_not_kept_are_refused() {
     let price = || with_body("PUT", "/v1/products/1/price", JSON, r#"{"amount":"1","currency":"GBP"}"#);
-    assert_eq!(refused(price().insert_header((header::IF_MATCH, "\"7\""))).await, is(400, "not-supported"));
-    assert_eq!(refused(price().insert_header(("Idempotency-Key", "k"))).await, is(400, "not-supported"));
+    let product = with_body("POST", "/v1/products", JSON, r#"{"sku":"a","name":"n"}"#);
+    assert_eq!(refused(product.insert_header((header::IF_MATCH, "\"7\""))).await, is(400, "not-supported"));
+    assert_eq!(refused(price().insert_header((header::IF_MATCH, "7"))).await, is(400, "invalid-header"));
+    assert_eq!(refused(price().insert_header((header::IF_MATCH, "\"7\""))).await, is(503, "starting"));
+    assert_eq!(refused(price().insert_header(("Idempotency-Key", "a b"))).await, is(400, "invalid-header"));
+    assert_eq!(refused(price().insert_header(("Idempotency-Key", "k"))).await, is(503, "starting"));
     assert_eq!(refused(request("POST", "/v1/products/1/views").insert_header(("Idempotency-Key", "k"))).await, is(400, "not-supported"));
 }
 

@@ -6,6 +6,7 @@
 use crate::input::fields::Fault;
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
+use domain::Money;
 use serde::Serialize;
 use std::borrow::Cow;
 use utoipa::ToSchema;
@@ -45,6 +46,9 @@ problem_types! {
     INCOMPLETE_BODY = "incomplete-body", 400, "The body ended early",
         "The connection or the encoding broke before the whole body had arrived. Nothing was changed.",
         "Send the request again, with a Content-Length that is that of the body.";
+    INVALID_HEADER = "invalid-header", 400, "A header cannot be read",
+        "A header that the route acts upon does not have its form, or is given twice.",
+        "The detail names the header and says how it is written.";
     NOT_SUPPORTED = "not-supported", 400, "This is not supported yet",
         "The request uses a header or a form that this version does not act upon. Ignoring it would promise what is not kept.",
         "Leave out what the detail names.";
@@ -63,6 +67,9 @@ problem_types! {
     UNKNOWN_PRODUCT = "unknown-product", 404, "There is no such product",
         "No product has this id, or it was deleted.",
         "Look the product up by its SKU with /v1/products?skus=.";
+    NO_PRICE = "no-price", 404, "The product has no price yet",
+        "The product exists, but no price was set.",
+        "Set one with PUT on the same path.";
     UNKNOWN_ROUTE = "unknown-route", 404, "There is nothing at this path",
         "The path is not one of the API's routes.",
         "Check the spelling; paths have no slash at their end and begin with /v1/.";
@@ -75,9 +82,16 @@ problem_types! {
     DUPLICATE_SKU = "duplicate-sku", 409, "Another product has this SKU",
         "A SKU belongs to one product; upper and lower case differ.",
         "Choose another SKU, or change the product that has it.";
+    REQUEST_IN_PROGRESS = "request-in-progress", 409, "A request with the same key is still under way",
+        "The first request with this Idempotency-Key has not ended, so that it cannot be told what came of it. This one did nothing.",
+        "Send the request again, with the same key, after the time in Retry-After.";
     QUEUE_PAUSED = "queue-paused", 409, "The queue is paused",
         "An operator holds the queue of views, so that nothing may add views to MySQL. The detail says who, since when and why.",
         "Resume the queue with inventoryctl queue resume, or wait until its operator does, and send the request again.";
+    PRECONDITION_FAILED = "precondition-failed", 412, "The price is no longer the one that was expected",
+        "If-Match names versions of which none is that of the product now. Another has changed it, or it has no price yet for *. \
+         Nothing was changed.",
+        "Look at current in the answer; if the price is still to be set, send the request again with If-Match naming that version.";
     BODY_TOO_LARGE = "body-too-large", 413, "The body is too large",
         "The body is longer than the route accepts: 64 KiB for views, 8 MiB for a batch of prices, 1 MiB elsewhere.",
         "Split the request into several.";
@@ -91,6 +105,9 @@ problem_types! {
         "The body can be read, but fields are missing, unknown, of the wrong type or out of their range, or rows of a batch name \
          products or versions that are not there. Nothing was changed.",
         "Mend every fault in errors; each names its field by a JSON pointer.";
+    IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused", 422, "The key belongs to another request",
+        "Within 24 hours this Idempotency-Key came with another path, query or body on the same route. Nothing was changed.",
+        "Give each request a key of its own, such as a random UUID, and send the same bytes when you repeat it.";
     INTERNAL_ERROR = "internal-error", 500, "Something went wrong in the server",
         "A fault of the server or of its set-up; its log has it under the request id.",
         "Tell the operator the request id. Sending the request again will probably not help.";
@@ -114,7 +131,8 @@ problem_types! {
         "Send the request again after the time in Retry-After.";
     OUTCOME_UNKNOWN = "outcome-unknown", 503, "It is not known whether this was done",
         "The answer of a store was lost. The change was made once, or will be, or never.",
-        "Read the product before you repeat the change. A price may simply be set again.";
+        "Send it again: with its Idempotency-Key it is done once and answered as it was. Without a key read the product first; a price \
+         may simply be set again.";
 }
 
 impl ProblemType {
@@ -145,6 +163,8 @@ pub(crate) struct Problem {
     pub(crate) kind: &'static ProblemType,
     pub(crate) detail: Cow<'static, str>,
     pub(crate) faults: Vec<Fault>,
+    /// The price that is there, where a write expected another.
+    pub(crate) current: Option<Current>,
     /// For the log alone; may name hosts, statements and keys.
     pub(crate) source: Option<String>,
 }
@@ -169,11 +189,32 @@ pub(crate) struct Body<'a> {
     #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
     #[schema(value_type = Vec<Fault>, required = false)]
     errors: &'a [Fault],
+    /// Of `precondition-failed` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    current: &'a Option<Current>,
+}
+
+/// The price as it is.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CurrentPrice)]
+pub(crate) struct Current {
+    /// Of the product; what `If-Match` is compared with.
+    version: u64,
+    /// Null until one was set.
+    #[schema(value_type = Option<crate::routes::Price>, required)]
+    price: Option<Money>,
+}
+
+impl From<catalog::Current> for Current {
+    fn from(current: catalog::Current) -> Self {
+        Self { version: current.version, price: current.price }
+    }
 }
 
 impl Problem {
     pub(crate) fn of_type(kind: &'static ProblemType) -> Self {
-        Self { kind, detail: Cow::Borrowed(kind.cause), faults: Vec::new(), source: None }
+        Self { kind, detail: Cow::Borrowed(kind.cause), faults: Vec::new(), current: None, source: None }
     }
 
     /// The body of the answer.
@@ -186,6 +227,7 @@ impl Problem {
             instance: request.path(),
             request_id,
             errors: &self.faults,
+            current: &self.current,
         };
         serde_json::to_vec(&body).expect("a struct of texts and numbers always serialises")
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use storage::status::Depth;
 use storage::watch::{self, Watched};
 use telemetry::health::Health;
-use telemetry::metrics::{CacheMetrics, IngestMetrics, PriceMetrics, QueueMetrics, Registry, StoreMetrics};
+use telemetry::metrics::{CacheMetrics, IdempotencyMetrics, IngestMetrics, PriceMetrics, QueueMetrics, Registry, StoreMetrics};
 use telemetry::stop::Shutdown;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     stores: Arc<StoreMetrics>,
     cache: Arc<CacheMetrics>,
     prices: Arc<PriceMetrics>,
+    idempotency: Arc<IdempotencyMetrics>,
     pub(crate) ingest: Arc<IngestMetrics>,
     queue: Arc<QueueMetrics>,
 }
@@ -29,6 +30,7 @@ impl Metrics {
             stores: Arc::new(StoreMetrics::new(registry)),
             cache: Arc::new(CacheMetrics::new(registry)),
             prices: Arc::new(PriceMetrics::new(registry)),
+            idempotency: Arc::new(IdempotencyMetrics::new(registry)),
             ingest: Arc::new(IngestMetrics::new(registry)),
             queue: Arc::new(QueueMetrics::new(registry)),
         }
@@ -49,7 +51,7 @@ pub(crate) async fn bring_up(
     let Some((mysql, redis)) = watch::reach(&settings.stores, &metrics.stores, &health, &shutdown).await? else {
         return Ok(());
     };
-    let catalog_metrics = catalog::Metrics { cache: metrics.cache, prices: metrics.prices };
+    let catalog_metrics = catalog::Metrics { cache: metrics.cache, prices: metrics.prices, idempotency: metrics.idempotency };
     let catalog = Catalog::new(mysql.clone(), redis.clone(), catalog_metrics);
     metrics.queue.capacity.set_count(settings.queue_capacity);
     let (intake, started) = Intake::new(redis.clone(), of_ingest(&settings), metrics.ingest);

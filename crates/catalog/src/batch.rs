@@ -6,7 +6,8 @@
 //!
 //! What is asked of rows is judged under their locks, so that a batch that is only tried says what it would do.
 
-use crate::write::{COMMIT_BEFORE, WRITE_LIMIT, Write, not_announced, retried, roll_back};
+use crate::once::{self, Done, Once};
+use crate::write::{self, COMMIT_BEFORE, WRITE_LIMIT, Write, not_announced, retried, roll_back};
 use crate::{Catalog, Error};
 use chrono::{DateTime, Utc};
 use domain::price_rows::MOST_ROWS;
@@ -14,7 +15,7 @@ use domain::{MaxChange, Money, Move, Named, PriceRow, ProductId, Sku};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use storage::mysql::Tx;
-use storage::mysql::price_batches::{self, Change, Done};
+use storage::mysql::price_batches::{self, Change, PastChange};
 use storage::mysql::products::ProductRow;
 use storage::redis::Session;
 use storage::{Error as StoreError, Kind};
@@ -132,28 +133,32 @@ impl Catalog {
     /// Sets prices in one transaction: all that can be, or none, as `on_error` says. The same batch again changes nothing more.
     ///
     /// # Errors
-    /// `Unavailable`: nothing was applied; `Unknown`: all or nothing of what could be.
+    /// `KeyReused`, `InProgress`; `Unavailable`: nothing was applied; `Unknown`: all or nothing of what could be.
     ///
     /// # Panics
     /// With more rows than [`MOST_ROWS`]: whoever reads them counts them.
-    pub async fn set_prices(&self, batch: Batch) -> Result<BatchSet, Error> {
+    pub async fn set_prices(&self, batch: Batch, once: Option<Once<BatchSet>>) -> Result<Done<BatchSet>, Error> {
         assert!(batch.rows.len() <= MOST_ROWS, "a batch of {} rows", batch.rows.len());
-        let (write, rows, dry_run) = (self.write(), batch.rows.len() as u64, batch.dry_run);
+        let (write, rows, dry_run, keyed) = (self.write(), batch.rows.len() as u64, batch.dry_run, once.is_some());
         let task = async move {
             let _turn = write.turn(None).await?;
-            retried!(write, write.set_prices(&batch))
+            retried!(write, write.set_prices(&batch, once.as_ref()))
         };
-        let result = self.inner.stores.mysql.detached(MysqlOp::Prices, Kind::Unknown, WRITE_LIMIT, task).await.map_err(Error::from);
+        let result = self.inner.stores.mysql.detached(MysqlOp::Prices, Kind::Unknown, WRITE_LIMIT, task).await;
+        let result = result.map_err(Error::from).flatten();
         if !dry_run {
             self.count(&result, rows);
         }
+        self.count_once(keyed, &result);
         result
     }
 
-    fn count(&self, result: &Result<BatchSet, Error>, rows: u64) {
+    fn count(&self, result: &Result<Done<BatchSet>, Error>, rows: u64) {
         let writes = &self.inner.metrics.prices.writes;
         match result {
-            Ok(set) => {
+            // Nothing was written, and nothing compared.
+            Ok(Done::Before(_)) => {}
+            Ok(Done::Now(set)) => {
                 let of = |wanted: &Verdict| set.rows.iter().filter(|row| set.applied && row.verdict == *wanted).count() as u64;
                 let (changed, unchanged) = (of(&Verdict::Changed), of(&Verdict::Unchanged));
                 writes[PriceResult::Written].add(changed);
@@ -189,23 +194,31 @@ impl Catalog {
 }
 
 impl Write {
-    async fn set_prices(&self, batch: &Batch) -> Result<BatchSet, StoreError> {
+    async fn set_prices(&self, batch: &Batch, once: Option<&Once<BatchSet>>) -> write::Outcome<Done<BatchSet>> {
         // Taken first and used to the end: a run of Redis that begins meanwhile has none of the entries that are deleted.
         let session = if batch.dry_run { None } else { Some(self.stores.redis.cache.session()?) };
         let mut tx = self.stores.mysql.begin().await?;
+        if let Some(known) = once::begin(&mut tx, once).await? {
+            return tx.rollback().await.map(|()| known);
+        }
         let ids = ids_of(&mut tx, &batch.rows).await?;
         let there = price_batches::lock(&mut tx, &ids.iter().flatten().copied().collect()).await?;
         let rows = judge(batch, &ids, &there);
-        let refused = batch.on_error == OnError::RejectAll && rows.iter().any(Judged::is_failed);
+        let refused = match batch.on_error {
+            OnError::RejectAll => rows.iter().any(Judged::is_failed),
+            OnError::SkipFailed => rows.iter().all(Judged::is_failed),
+        };
         let Some(session) = session.filter(|_| !refused) else {
-            return tx.rollback().await.map(|()| BatchSet { rows, applied: false });
+            return tx.rollback().await.map(|()| Ok(Done::Now(BatchSet { rows, applied: false })));
         };
         let changes: Vec<Change> = rows.iter().zip(&batch.rows).filter_map(|(row, asked)| change(row, asked, batch, &there)).collect();
         price_batches::set(&mut tx, batch.id, &changes, batch.actor.as_deref()).await?;
         // Those that have their price already too: another system may have set it with plain SQL.
         let settled: Vec<_> = rows.iter().filter(|row| !row.is_failed()).filter_map(|row| row.product_id).collect();
+        let set = BatchSet { rows, applied: true };
+        once::keep(&mut tx, once, &set).await?;
         self.commit_dropping(tx, &session, &settled).await?;
-        Ok(BatchSet { rows, applied: true })
+        Ok(Ok(Done::Now(set)))
     }
 
     async fn undo(&self, batch: Uuid, undo: Uuid, ids: &BTreeSet<ProductId>, actor: Option<&str>) -> Result<Vec<Undone>, StoreError> {
@@ -313,7 +326,7 @@ fn undo_of(batch: Uuid) -> String {
     format!("undo of {batch}")
 }
 
-fn look_back(id: ProductId, row: Option<&ProductRow>, done: &Done, batch: Uuid, undo: Uuid) -> Undone {
+fn look_back(id: ProductId, row: Option<&ProductRow>, done: &PastChange, batch: Uuid, undo: Uuid) -> Undone {
     let undone = |outcome, sku| Undone { product_id: id, sku, from: done.to, to: done.from, outcome };
     let Some(row) = row.filter(|row| !row.deleted) else { return undone(Outcome::Gone, None) };
     let by_this_undo = done.last_batch.as_deref() == Some(undo.to_string().as_str());

@@ -10,21 +10,33 @@ mod batch;
 pub mod check;
 mod gather;
 mod known;
+mod once;
+mod prices;
 mod read;
 mod turns;
 mod write;
 
 pub use batch::{Batch, BatchSet, Judged, OnError, Outcome, RowFault, Undone, UndonePiece, Verdict};
 pub use gather::{FLIGHTS, MOST_KEYS, MOST_WAITING};
+pub use once::{Answer, Done, Key, Once};
+pub use prices::{PriceHistory, PriceRow};
 pub use read::{After, Page, Record, Shown, Source, Views};
-pub use write::{Imported, PriceSet};
+pub use write::{Imported, Precondition, PriceChange, PriceSet};
 
-use domain::Sku;
+use domain::{Money, Sku};
 use std::sync::Arc;
 use storage::{Kind, MySql, Redis};
-use telemetry::metrics::{CacheMetrics, PriceMetrics};
+use telemetry::metrics::{CacheMetrics, IdempotencyMetrics, PriceMetrics};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+
+/// The price that a write found instead of the one that its caller expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Current {
+    pub price: Option<Money>,
+    /// Of the product.
+    pub version: u64,
+}
 
 /// Why something asked of the catalog did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +45,14 @@ pub enum Error {
     NotFound,
     #[error("the SKU {0} is taken")]
     DuplicateSku(Sku),
+    /// The product is not as its writer expected. Nothing was changed.
+    #[error("the product is at version {}", .0.version)]
+    PreconditionFailed(Current),
+    #[error("the idempotency key belongs to another request")]
+    KeyReused,
+    /// The outcome of the first is not known yet.
+    #[error("a request with the same idempotency key is still under way")]
+    InProgress,
     /// A store is away or busy. Nothing was changed; try again.
     #[error(transparent)]
     Unavailable(storage::Error),
@@ -59,6 +79,7 @@ impl From<storage::Error> for Error {
 pub struct Metrics {
     pub cache: Arc<CacheMetrics>,
     pub prices: Arc<PriceMetrics>,
+    pub idempotency: Arc<IdempotencyMetrics>,
 }
 
 /// Products and prices of one deployment. Clones share everything.

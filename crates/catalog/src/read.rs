@@ -106,7 +106,7 @@ impl Beside {
 /// What one thread reads together.
 pub(crate) struct Here {
     /// Reads of the cache: one round trip for all that is asked for at the moment.
-    cached: Gather<ProductId, Read>,
+    pub(crate) cached: Gather<ProductId, Read>,
     available: Gather<ProductId, i64>,
 }
 
@@ -241,7 +241,7 @@ impl Catalog {
         Ok(Shown { id, record: Some(Record { version, json }), available, views, source })
     }
 
-    async fn record(&self, id: ProductId, entry: Entry) -> Result<(Cached, Source), Error> {
+    pub(crate) async fn record(&self, id: ProductId, entry: Entry) -> Result<(Cached, Source), Error> {
         let (result, source) = match entry {
             Entry::Data(cached) => {
                 let result = if cached.json.is_some() { CacheResult::Hit } else { CacheResult::NegativeHit };

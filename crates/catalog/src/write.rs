@@ -1,7 +1,7 @@
 //! Write-through. The order of the steps is what makes it right, and every writer takes the same ones:
 //!
-//! 1. BEGIN, lock the row, change it.
-//! 2. Read the row back: the bytes to publish and their version.
+//! 1. BEGIN, take the caller's key if it has one (`once.rs`), lock the row, look at what the caller expects of it, change it.
+//! 2. Read the row back: the bytes to publish and their version. With a key, keep the answer under it.
 //! 3. Mark the entry while the row is locked. Redis full: delete it instead. Redis away: roll back, 503.
 //! 4. COMMIT. Refused: nothing was changed. Unanswered: the outcome is unknown, and the marker stays.
 //! 5. Publish: replace our own marker. Whatever comes of it, the write is acknowledged.
@@ -9,8 +9,9 @@
 //! From 1 to 4 the row's lock keeps every reader from filling the entry with the older row; from 3 on the
 //! entry does not show it either. A write runs to its end whether or not its caller still waits.
 
+use crate::once::{self, Done, Once};
 use crate::turns::{Turn, Turns};
-use crate::{Catalog, Error, Inner, Stores, read};
+use crate::{Catalog, Current, Error, Inner, Stores, read};
 use chrono::{DateTime, Utc};
 use domain::{ImportedProduct, Money, NewProduct, Product, ProductId};
 use std::sync::Arc;
@@ -29,8 +30,9 @@ pub(crate) const WRITE_LIMIT: Duration = Duration::from_millis(4_500);
 /// After this a write that has not reached its COMMIT gives up: its caller is about to be told that it failed.
 pub(crate) const COMMIT_BEFORE: Duration = Duration::from_secs(4);
 
-/// Until when a deadlock is answered by running the whole transaction again. A lock wait lasts longer and is not.
-const RETRY_BEFORE: Duration = Duration::from_millis(1_500);
+/// Until when a deadlock is answered by running the whole transaction again: once more after a lock wait that ended in one, and
+/// soon enough for another lock wait. A lock wait that came to its end is not answered so.
+const RETRY_BEFORE: Duration = Duration::from_millis(2_200);
 
 /// Runs a whole transaction again when it lost a deadlock. A macro, because a closure that returns a future which
 /// borrows cannot be shown to be `Send`.
@@ -47,6 +49,38 @@ macro_rules! retried {
 
 pub(crate) use retried;
 
+/// A price to be set.
+#[derive(Debug)]
+pub struct PriceChange {
+    pub price: Money,
+    /// For the history.
+    pub reason: Option<String>,
+    /// Who asked for it, for the history.
+    pub actor: Option<Arc<str>>,
+    /// Otherwise nothing is written.
+    pub only_if: Option<Precondition>,
+    /// Done once, however often it is asked for.
+    pub once: Option<Once<Product>>,
+}
+
+/// What a caller expects of a product that it changes. Looked at while the row is locked, so that what was seen is what is replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Precondition {
+    /// It has a price.
+    Priced,
+    /// Its version is one of these.
+    Version(Vec<u64>),
+}
+
+impl Precondition {
+    fn holds(&self, product: &Product) -> bool {
+        match self {
+            Self::Priced => product.price.is_some(),
+            Self::Version(versions) => versions.contains(&product.version),
+        }
+    }
+}
+
 /// A price that is in MySQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PriceSet {
@@ -59,6 +93,14 @@ pub struct PriceSet {
     pub changed: bool,
 }
 
+impl PriceSet {
+    /// The price that a product was given, as its row shows it.
+    #[must_use]
+    pub fn of(product: &Product, price: Money) -> Self {
+        Self { product_id: product.id, price, version: product.version, committed_at: product.updated_at, changed: true }
+    }
+}
+
 /// What an import did, or would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Imported {
@@ -66,6 +108,9 @@ pub enum Imported {
     Updated,
     Unchanged,
 }
+
+/// What came of a transaction: inside, what its caller is refused; outside, failures of a store, some of which are tried again.
+pub(crate) type Outcome<T> = Result<Result<T, Error>, StoreError>;
 
 /// One write under way: the stores, and when it began.
 pub(crate) struct Write {
@@ -83,45 +128,58 @@ struct Mark {
 }
 
 impl Catalog {
-    /// Sets the price of a product. Setting the price that it has changes nothing. `actor` is who asked for it, for the history.
+    /// Sets the price of a product. Setting the price that it has changes nothing.
     ///
     /// # Errors
-    /// `NotFound`; `Unavailable`: not applied; `Unknown`: applied or not.
-    pub async fn set_price(&self, id: ProductId, price: Money, reason: Option<String>, actor: Option<Arc<str>>) -> Result<PriceSet, Error> {
-        let write = self.write();
+    /// `NotFound`; `PreconditionFailed`; `KeyReused`, `InProgress`; `Unavailable`: not applied; `Unknown`: applied or not.
+    pub async fn set_price(&self, id: ProductId, change: PriceChange) -> Result<Done<PriceSet>, Error> {
+        let (write, keyed) = (self.write(), change.once.is_some());
         let (prices, started) = (self.inner.metrics.prices.clone(), write.started);
         let task = async move {
-            let _turn = write.turn(Some(id)).await?;
-            retried!(write, write.set_price(id, price, reason.as_deref(), actor.as_deref()))
+            // A key's row decides among writes that share it, and their callers are told so.
+            let _turn = write.turn(Some(id).filter(|_| !keyed)).await?;
+            retried!(write, write.set_price(id, &change))
         };
         let result = self.inner.stores.mysql.detached(MysqlOp::Price, Kind::Unknown, WRITE_LIMIT, task).await;
         prices.duration[PriceStage::Total].observe(started.elapsed());
-        let result = result.map_err(Error::from).and_then(|set| set.ok_or(Error::NotFound));
+        let result = result.map_err(Error::from).flatten();
         let outcome = match &result {
-            Ok(set) if set.changed => PriceResult::Written,
-            Ok(_) => PriceResult::Unchanged,
-            Err(Error::NotFound | Error::DuplicateSku(_)) => PriceResult::Refused,
-            Err(Error::Unavailable(_) | Error::Internal(_)) => PriceResult::Unavailable,
-            Err(Error::Unknown(_)) => PriceResult::Unknown,
+            Ok(Done::Now(set)) if set.changed => Some(PriceResult::Written),
+            Ok(Done::Now(_)) => Some(PriceResult::Unchanged),
+            // Nothing was written, and nothing compared.
+            Ok(Done::Before(_)) => None,
+            Err(Error::Unavailable(_) | Error::Internal(_)) => Some(PriceResult::Unavailable),
+            Err(Error::Unknown(_)) => Some(PriceResult::Unknown),
+            Err(_) => Some(PriceResult::Refused),
         };
-        prices.writes[outcome].inc();
+        outcome.into_iter().for_each(|outcome| prices.writes[outcome].inc());
+        self.count_once(keyed, &result);
         result
+    }
+
+    pub(crate) fn count_once<T>(&self, keyed: bool, result: &Result<Done<T>, Error>) {
+        if keyed {
+            once::count(&self.inner.metrics.idempotency, result);
+        }
     }
 
     /// Makes a product; MySQL gives its id. `actor` is who asked for it.
     ///
     /// # Errors
     /// `DuplicateSku`; otherwise as [`Self::set_price`].
-    pub async fn create(&self, product: NewProduct, actor: Option<Arc<str>>) -> Result<Product, Error> {
-        let (write, sku) = (self.write(), product.sku.clone());
+    pub async fn create(&self, product: NewProduct, actor: Option<Arc<str>>, once: Option<Once<Product>>) -> Result<Done<Product>, Error> {
+        let (write, keyed) = (self.write(), once.is_some());
         let task = async move {
             let _turn = write.turn(None).await?;
-            retried!(write, write.create(&product, actor.as_deref()))
+            retried!(write, write.create(&product, actor.as_deref(), once.as_ref()))
         };
-        let created = self.inner.stores.mysql.detached(MysqlOp::Create, Kind::Unknown, WRITE_LIMIT, task).await?;
-        let row = created.ok_or(Error::DuplicateSku(sku))?;
-        self.inner.known.note(row.product.id, true);
-        Ok(row.product)
+        let created = self.inner.stores.mysql.detached(MysqlOp::Create, Kind::Unknown, WRITE_LIMIT, task).await;
+        let created = created.map_err(Error::from).flatten();
+        self.count_once(keyed, &created);
+        if let Ok(Done::Now(product)) = &created {
+            self.inner.known.note(product.id, true);
+        }
+        created
     }
 
     /// Makes a product or brings it up to date, by SKU; what the file does not tell stays. A dry run changes nothing and says what
@@ -151,43 +209,61 @@ impl Write {
     }
 
     pub(crate) fn may_run_again(&self, error: &StoreError) -> bool {
-        error.kind() == Kind::Conflict && self.started.elapsed() < RETRY_BEFORE
+        error.kind() == Kind::Conflict && !error.is_lock_wait() && self.started.elapsed() < RETRY_BEFORE
     }
 
-    async fn set_price(
-        &self,
-        id: ProductId,
-        price: Money,
-        reason: Option<&str>,
-        actor: Option<&str>,
-    ) -> Result<Option<PriceSet>, StoreError> {
+    async fn set_price(&self, id: ProductId, change: &PriceChange) -> Outcome<Done<PriceSet>> {
+        let PriceChange { price, reason, actor, only_if, once } = change;
         let mut tx = self.stores.mysql.begin().await?;
-        let Some(before) = products::lock(&mut tx, id).await?.filter(|row| !row.deleted) else {
-            tx.rollback().await?;
-            return Ok(None);
-        };
-        if before.product.price == Some(price) {
-            // Another system may have set it with plain SQL: then the entry is older than what is acknowledged here.
-            let dropped = self.drop_entry(id).await;
-            tx.rollback().await?;
-            return dropped.map(|()| Some(PriceSet { changed: false, ..price_set(&before, price) }));
+        if let Some(known) = once::begin(&mut tx, once.as_ref()).await? {
+            return tx.rollback().await.map(|()| known);
         }
-        let row = products::set_price(&mut tx, id, price).await?;
+        let Some(before) = products::lock(&mut tx, id).await?.filter(|row| !row.deleted) else {
+            return refuse(tx, Error::NotFound).await;
+        };
+        if only_if.as_ref().is_some_and(|expected| !expected.holds(&before.product)) {
+            let current = Current { price: before.product.price, version: before.product.version };
+            return refuse(tx, Error::PreconditionFailed(current)).await;
+        }
+        if before.product.price == Some(*price) {
+            // Another system may have set it with plain SQL: then the entry is older than what is acknowledged here.
+            if let Err(error) = self.drop_entry(id).await {
+                return roll_back(tx, error).await;
+            }
+            self.end_unchanged(tx, once.as_ref(), &before.product).await?;
+            return Ok(Ok(Done::Now(PriceSet { changed: false, ..PriceSet::of(&before.product, *price) })));
+        }
+        let row = products::set_price(&mut tx, id, *price).await?;
         // Side by side: the mark only has to stand before COMMIT.
-        let (marked, noted) =
-            tokio::join!(self.mark(id, row.product.version), products::add_history(&mut tx, id, Some(&before.product), reason, actor));
+        let noted = async {
+            products::add_history(&mut tx, id, Some(&before.product), reason.as_deref(), actor.as_deref()).await?;
+            once::keep(&mut tx, once.as_ref(), &row.product).await
+        };
+        let (marked, noted) = tokio::join!(self.mark(id, row.product.version), noted);
         if let Err(error) = noted {
             return roll_back(tx, error).await;
         }
         self.finish(tx, &row, marked).await?;
-        Ok(Some(price_set(&row, price)))
+        Ok(Ok(Done::Now(PriceSet::of(&row.product, *price))))
     }
 
-    async fn create(&self, product: &NewProduct, actor: Option<&str>) -> Result<Option<ProductRow>, StoreError> {
+    /// Nothing was changed; only what is answered under a key is to be committed.
+    async fn end_unchanged(&self, mut tx: Tx, once: Option<&Once<Product>>, product: &Product) -> Result<(), StoreError> {
+        if once.is_none() {
+            return tx.rollback().await;
+        }
+        once::keep(&mut tx, once, product).await?;
+        tx.commit_by(self.started + COMMIT_BEFORE).await
+    }
+
+    async fn create(&self, product: &NewProduct, actor: Option<&str>, once: Option<&Once<Product>>) -> Outcome<Done<Product>> {
         let mut tx = self.stores.mysql.begin().await?;
+        if let Some(known) = once::begin(&mut tx, once).await? {
+            return tx.rollback().await.map(|()| known);
+        }
         match products::insert(&mut tx, product, None, actor).await? {
-            Some(id) => self.land(tx, id).await.map(Some),
-            None => tx.rollback().await.map(|()| None),
+            Some(id) => self.land(tx, id, once).await.map(|row| Ok(Done::Now(row.product))),
+            None => refuse(tx, Error::DuplicateSku(product.sku.clone())).await,
         }
     }
 
@@ -213,13 +289,14 @@ impl Write {
             // Another that made it meanwhile: begin again.
             None => products::insert(&mut tx, &product.clone().made(), Some("import"), None).await?.ok_or_else(made_meanwhile)?,
         };
-        self.land(tx, id).await.map(|_| Some(imported))
+        self.land(tx, id, None).await.map(|_| Some(imported))
     }
 
     /// Steps 2 to 5 for a row that `tx` has locked and changed.
-    async fn land(&self, mut tx: Tx, id: ProductId) -> Result<ProductRow, StoreError> {
+    async fn land(&self, mut tx: Tx, id: ProductId, once: Option<&Once<Product>>) -> Result<ProductRow, StoreError> {
         let gone = || StoreError::new(Kind::Bug, format!("product {id} was not there after it was written"));
         let row = products::lock(&mut tx, id).await?.ok_or_else(gone)?;
+        once::keep(&mut tx, once, &row.product).await?;
         let marked = self.mark(id, row.product.version).await;
         self.finish(tx, &row, marked).await?;
         Ok(row)
@@ -271,13 +348,13 @@ fn made_meanwhile() -> StoreError {
     StoreError::new(Kind::Conflict, "the product was made by another at the same time")
 }
 
+/// Ends a transaction that has changed nothing, for a reason that is the caller's.
+async fn refuse<T>(tx: Tx, why: Error) -> Outcome<T> {
+    tx.rollback().await.map(|()| Err(why))
+}
+
 pub(crate) async fn roll_back<T>(tx: Tx, error: StoreError) -> Result<T, StoreError> {
     // The error that led here is the one to tell; a lost connection rolls back as well.
     let _ = tx.rollback().await;
     Err(error)
-}
-
-fn price_set(row: &ProductRow, price: Money) -> PriceSet {
-    let Product { id, version, updated_at, .. } = row.product;
-    PriceSet { product_id: id, price, version, committed_at: updated_at, changed: true }
 }

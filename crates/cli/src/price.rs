@@ -37,7 +37,7 @@ impl Row for Price {
 
 impl Price {
     fn money(&self) -> Option<Money> {
-        Money::shown(self.price["amount"].as_str()?, self.price["currency"].as_str()?)
+        Money::shown(self.price["amount"].as_str()?, self.price["currency"].as_str()?).ok()
     }
 }
 

@@ -7,7 +7,7 @@ use crate::exit::{Exit, Failure};
 use crate::import::Written;
 use crate::queue::Status;
 use catalog::check::Checker;
-use catalog::{Batch, BatchSet, Catalog, Imported, Metrics, UndonePiece};
+use catalog::{Batch, BatchSet, Catalog, Done, Imported, Metrics, UndonePiece};
 use domain::{ImportedProduct, ProductId, Shards, Sku};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,7 +17,7 @@ use storage::mysql::{Deployment, pause};
 use storage::redis::Link;
 use storage::{Kind, MySql, Redis, status};
 use telemetry::metrics::Registry;
-use telemetry::metrics::{CacheMetrics, PriceMetrics, StoreMetrics};
+use telemetry::metrics::{CacheMetrics, IdempotencyMetrics, PriceMetrics, StoreMetrics};
 use uuid::Uuid;
 
 /// A Redis that is there answers within milliseconds.
@@ -55,7 +55,11 @@ impl Stores {
                 Link::Refused { why } => return Err(Failure::new(Exit::Failure, why)),
             }
         }
-        let metrics = Metrics { cache: Arc::new(CacheMetrics::new(&registry)), prices: Arc::new(PriceMetrics::new(&registry)) };
+        let metrics = Metrics {
+            cache: Arc::new(CacheMetrics::new(&registry)),
+            prices: Arc::new(PriceMetrics::new(&registry)),
+            idempotency: Arc::new(IdempotencyMetrics::new(&registry)),
+        };
         let catalog = Catalog::new(mysql.clone(), redis.clone(), metrics);
         Ok(Self { mysql, redis, catalog })
     }
@@ -77,7 +81,10 @@ impl Stores {
 
     /// Sets a batch of prices; again while a store is away, as what is set already stays as it is.
     pub(crate) async fn set_prices(&self, batch: Batch) -> Result<BatchSet, Failure> {
-        retried(|| self.catalog.set_prices(batch.clone())).await
+        match retried(|| self.catalog.set_prices(batch.clone(), None)).await? {
+            Done::Now(set) => Ok(set),
+            Done::Before(_) => unreachable!("without a key nothing is known to have been done before"),
+        }
     }
 
     /// Takes a piece of a batch of prices back; again while a store is away, which ends the same under the same id.
@@ -195,7 +202,10 @@ async fn retried<T, F: Future<Output = Result<T, catalog::Error>>>(call: impl Fn
 fn failed(error: catalog::Error) -> Failure {
     match error {
         catalog::Error::NotFound => Failure::new(Exit::NotFound, error.to_string()),
-        catalog::Error::DuplicateSku(_) => Failure::new(Exit::Conflict, error.to_string()),
+        catalog::Error::DuplicateSku(_)
+        | catalog::Error::PreconditionFailed(_)
+        | catalog::Error::KeyReused
+        | catalog::Error::InProgress => Failure::new(Exit::Conflict, error.to_string()),
         catalog::Error::Unavailable(error) | catalog::Error::Unknown(error) | catalog::Error::Internal(error) => error.into(),
     }
 }
@@ -207,6 +217,10 @@ fn written(product: &ImportedProduct, result: Result<Imported, catalog::Error>) 
         Ok(Imported::Unchanged) => Ok(Written::Unchanged),
         Err(catalog::Error::DuplicateSku(_)) => Ok(Written::Refused("the SKU belongs to a deleted product".to_owned())),
         Err(catalog::Error::NotFound) => Ok(Written::Refused("the product was deleted meanwhile".to_owned())),
+        // An import expects nothing of the row that it meets, and has no key.
+        Err(error @ (catalog::Error::PreconditionFailed(_) | catalog::Error::KeyReused | catalog::Error::InProgress)) => {
+            Ok(Written::Refused(error.to_string()))
+        }
         Err(catalog::Error::Internal(error)) if error.kind() == Kind::Corrupt => Ok(Written::Refused(error.to_string())),
         Err(catalog::Error::Unavailable(error) | catalog::Error::Unknown(error) | catalog::Error::Internal(error)) => {
             let failure = Failure::from(error);

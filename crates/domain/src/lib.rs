@@ -5,6 +5,7 @@
 
 pub mod money;
 pub mod moves;
+pub mod price_history;
 pub mod price_rows;
 pub mod product;
 pub mod view;

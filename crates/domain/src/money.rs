@@ -120,10 +120,13 @@ impl Money {
         Self { amount, currency: Currency::stored(currency) }
     }
 
-    /// What an answer of the API shows, as it is.
-    #[must_use]
-    pub fn shown(amount: &str, currency: &str) -> Option<Self> {
-        amount.parse().ok().map(|amount| Self::stored(amount, currency))
+    /// What [`Self::amount_text`] wrote of a row.
+    ///
+    /// # Errors
+    /// An amount that is no decimal number.
+    pub fn shown(amount: &str, currency: &str) -> Result<Self, MoneyError> {
+        let amount = amount.parse().map_err(|_| MoneyError::NotDecimal)?;
+        Ok(Self::stored(amount, currency))
     }
 
     #[must_use]
@@ -203,6 +206,7 @@ mod tests {
         assert_eq!(Money::stored(Decimal::new(25555, 4), "GBP").amount_text(), "2.5555");
         assert_eq!(Money::stored(Decimal::new(25500, 4), "GBP").amount_text(), "2.55");
         assert_eq!(Money::stored(Decimal::new(10000, 4), "ZZZ").to_string(), "1 ZZZ");
+        assert_eq!(Money::shown("2.5555", "GBP"), Ok(Money::stored(Decimal::new(25555, 4), "GBP")));
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! One error for both stores. Its kind says what the caller can do; its source is for the log.
 
+use crate::mysql::LOCK_WAIT_TIMEOUT;
 use std::fmt;
 use std::sync::Arc;
 use telemetry::metrics::ErrorKind;
@@ -61,6 +62,12 @@ impl Error {
     #[must_use]
     pub(crate) fn code(&self) -> Option<u16> {
         self.code
+    }
+
+    /// Whether it waited for another's lock for as long as a session waits; to run the transaction again would wait as long.
+    #[must_use]
+    pub fn is_lock_wait(&self) -> bool {
+        self.code == Some(LOCK_WAIT_TIMEOUT)
     }
 
     /// The same failure, met where the outcome of a COMMIT is no longer known.

@@ -65,6 +65,7 @@ labels! {
         Fill = "fill",
         Price = "price",
         Prices = "prices",
+        History = "history",
         Create = "create",
         Import = "import",
         Known = "known",
@@ -74,6 +75,7 @@ labels! {
         Apply = "apply",
         Pause = "pause",
         Letters = "letters",
+        Retention = "retention",
         Status = "status",
         Migrate = "migrate",
         Connect = "connect",
@@ -142,6 +144,22 @@ labels! {
         Presence = "presence",
         /// Other bytes with the same fields, or bytes that are no record.
         Form = "form",
+    }
+
+    /// What became of a write that came with a key. One that was refused, or failed, leaves no trace and is not counted.
+    IdempotencyResult {
+        Executed = "executed",
+        /// Done before: answered as it was then.
+        Replayed = "replayed",
+        /// The key belongs to another request.
+        Mismatch = "mismatch",
+        /// A request with the same key was under way for longer than is waited.
+        InProgress = "in_progress",
+    }
+
+    /// Tables of which old rows are deleted.
+    KeptTable {
+        Idempotency = "idempotency",
     }
 
     /// How the API answered a view.

@@ -7,8 +7,8 @@
 pub use crate::http_metrics::{COMMON_STATUSES, HttpMetrics, RouteMetrics, RouteSpec};
 pub use crate::instruments::{ByLabel, ByPair, Counter, Gauge, Histogram, Registry, SecondsGauge};
 pub use crate::labels::{
-    BatchResult, CacheResult, CheckField, DrainStage, ErrorKind, Label, MysqlOp, PoolState, PriceResult, PriceStage, RedisOp, RedisRole,
-    ViewOutcome,
+    BatchResult, CacheResult, CheckField, DrainStage, ErrorKind, IdempotencyResult, KeptTable, Label, MysqlOp, PoolState, PriceResult,
+    PriceStage, RedisOp, RedisRole, ViewOutcome,
 };
 
 use crate::Build;
@@ -231,6 +231,34 @@ impl PriceMetrics {
     }
 }
 
+/// Writes that came with a key.
+#[derive(Debug)]
+pub struct IdempotencyMetrics {
+    pub results: ByLabel<IdempotencyResult, Counter>,
+}
+
+impl IdempotencyMetrics {
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        let about = "Writes that came with an Idempotency-Key, by what became of them; those that were refused or failed are not counted";
+        Self { results: registry.counters("inventory_idempotency_total", "result", about) }
+    }
+}
+
+/// Old rows that a worker deletes.
+#[derive(Debug)]
+pub struct RetentionMetrics {
+    pub deleted: ByLabel<KeptTable, Counter>,
+}
+
+impl RetentionMetrics {
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        let about = "Rows that this worker deleted because they had served their time";
+        Self { deleted: registry.counters("inventory_retention_deleted_rows_total", "table", about) }
+    }
+}
+
 /// The write-behind path on its way in: what the API was sent and how it pushes.
 #[derive(Debug)]
 pub struct IngestMetrics {
@@ -371,6 +399,8 @@ mod tests {
         let _ = (StoreMetrics::new(&registry), CacheMetrics::new(&registry), PriceMetrics::new(&registry));
         let _ = (IngestMetrics::new(&registry), QueueMetrics::new(&registry), DrainMetrics::new(&registry));
         let _ = (CheckMetrics::new(&registry), HttpMetrics::new(&registry, routes));
+        let _ = (IdempotencyMetrics::new(&registry), RetentionMetrics::new(&registry));
+        let _ = HttpMetrics::new(&registry, routes);
         let text = registry.render();
         (registry, text)
     }
@@ -429,7 +459,7 @@ mod tests {
             drain_batch_rows drain_duration_seconds drain_delay_seconds drain_last_success_timestamp_seconds
             redis_up mysql_up redis_policy_ok redis_memory_used_bytes redis_memory_limit_bytes
             redis_evicted_keys_total redis_op_duration_seconds redis_errors_total mysql_query_duration_seconds
-            mysql_errors_total mysql_pool_connections checks_mismatches_total checks_compared_total build_info";
+            mysql_errors_total mysql_pool_connections checks_mismatches_total checks_compared_total idempotency_total build_info";
         let (_, text) = rendered();
         let families = families(&text);
         for name in contract.split_whitespace() {

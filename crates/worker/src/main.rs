@@ -6,6 +6,7 @@
 mod check;
 mod config;
 mod drain;
+mod retention;
 mod sweep;
 
 use anyhow::{Context, anyhow};
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use storage::watch::{self, Watched};
 use telemetry::config::refuse_unknown_variables;
 use telemetry::health::{Health, Role};
-use telemetry::metrics::{CheckMetrics, DrainMetrics, QueueMetrics, Registry, StoreMetrics};
+use telemetry::metrics::{CheckMetrics, DrainMetrics, QueueMetrics, Registry, RetentionMetrics, StoreMetrics};
 use telemetry::ops::{Ops, serve_ops};
 use telemetry::stop::Shutdown;
 
@@ -52,6 +53,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let (queue, drain) = (Arc::new(QueueMetrics::new(&registry)), Arc::new(DrainMetrics::new(&registry)));
     let checks = CheckMetrics::new(&registry);
 
+    let retained = Arc::new(RetentionMetrics::new(&registry));
+
     let listen = config.worker_ops_listen;
     config.tokens.check_listener(listen, "INVENTORY_WORKER_OPS_LISTEN").map_err(|error| anyhow!(error))?;
     let tokens = config.tokens.start().map_err(|error| anyhow!(error))?;
@@ -65,6 +68,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(watch::watch(watched, |_| {}, shutdown.clone()));
     tokio::spawn(sweep::run(mysql.clone(), redis.clone(), shutdown.clone()));
     tokio::spawn(check::run(mysql.clone(), redis.clone(), checks, shutdown.clone()));
+    tokio::spawn(retention::run(mysql.clone(), retained, shutdown.clone()));
     let drain = Arc::new(Drain::new(mysql, redis, config.drain, drain));
     let draining = drain.run(&shutdown);
     tokio::pin!(draining);

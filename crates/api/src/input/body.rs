@@ -35,18 +35,28 @@ pub(crate) enum Bulk {
 /// # Errors
 /// 400, 408, 413 or 415.
 pub(crate) async fn json(request: &HttpRequest, payload: Payload, time_limit: Duration) -> Result<Json, ApiError> {
-    check_media_type(request, &[JSON])?;
-    Json::parse(&read(request, payload, BODY_LIMIT, time_limit).await?)
+    Json::parse(&json_bytes(request, payload, time_limit).await?)
 }
 
-/// A body that must be there: one JSON value, or CSV as `text/csv`; up to [`BULK_LIMIT`].
+/// The same before it is parsed, for requests whose bytes are compared.
 ///
 /// # Errors
 /// 400, 408, 413 or 415.
-pub(crate) async fn bulk(request: &HttpRequest, payload: Payload, time_limit: Duration) -> Result<Bulk, ApiError> {
+pub(crate) async fn json_bytes(request: &HttpRequest, payload: Payload, time_limit: Duration) -> Result<Bytes, ApiError> {
+    check_media_type(request, &[JSON])?;
+    read(request, payload, BODY_LIMIT, time_limit).await
+}
+
+/// A body that must be there: one JSON value, or CSV as `text/csv`; up to [`BULK_LIMIT`]. And its bytes, which may be compared.
+///
+/// # Errors
+/// 400, 408, 413 or 415.
+pub(crate) async fn bulk(request: &HttpRequest, payload: Payload, time_limit: Duration) -> Result<(Bytes, Bulk), ApiError> {
     check_media_type(request, &[JSON, CSV])?;
     let body = read(request, payload, BULK_LIMIT, time_limit).await?;
-    if check_media_type(request, &[CSV]).is_ok() { Ok(Bulk::Csv(body)) } else { Json::parse(&body).map(Bulk::Json) }
+    let is_csv = check_media_type(request, &[CSV]).is_ok();
+    let bulk = if is_csv { Bulk::Csv(body.clone()) } else { Bulk::Json(Json::parse(&body)?) };
+    Ok((body, bulk))
 }
 
 /// A body as a browser's beacon sends it: JSON, also under the name `text/plain`, which needs no preflight.

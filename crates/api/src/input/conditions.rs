@@ -3,6 +3,7 @@
 use crate::error::ApiError;
 use actix_web::HttpRequest;
 use actix_web::http::header::{IF_MATCH, IF_NONE_MATCH};
+use catalog::Precondition;
 
 /// Whether `If-None-Match` names the tag, so that 304 is the answer. `tag` is quoted, with or without `W/`:
 /// the header is compared weakly (RFC 9110 §13.1.2).
@@ -20,21 +21,72 @@ pub(crate) fn none_match(request: &HttpRequest, tag: &str) -> bool {
     })
 }
 
-/// Refuses the headers whose promise this version does not keep. Were they ignored, a client that asked
-/// for "only if unchanged" or "only once" would be told 200 for something else.
+/// What `If-Match` asks of a product (RFC 9110 §13.1.1): the version that is its strong tag, or `*`: that there is a price.
+/// `None` if the header is not there.
 ///
 /// # Errors
-/// [`ApiError::NotSupported`] for `If-Match` and `Idempotency-Key`.
-pub(crate) fn refuse_unsupported(request: &HttpRequest) -> Result<(), ApiError> {
-    if request.headers().contains_key(IF_MATCH) {
-        return Err(ApiError::NotSupported("If-Match is not supported on this route yet"));
+/// [`ApiError::InvalidHeader`] if it is no list of tags.
+pub(crate) fn if_match(request: &HttpRequest) -> Result<Option<Precondition>, ApiError> {
+    let mut lines = request.headers().get_all(IF_MATCH).peekable();
+    if lines.peek().is_none() {
+        return Ok(None);
     }
-    refuse_idempotency_key(
-        request,
-        "Idempotency-Key is not supported yet; setting the same price again changes nothing, a second product needs another SKU",
-    )
+    let malformed = || ApiError::InvalidHeader("If-Match must be * or tags in double quotes with commas between them, such as \"7\"");
+    // Several lines are one list.
+    let lines: Option<Vec<&str>> = lines.map(|line| std::str::from_utf8(line.as_bytes()).ok()).collect();
+    let list = lines.ok_or_else(malformed)?.join(",");
+    if list.trim_matches(BLANK) == "*" {
+        return Ok(Some(Precondition::Priced));
+    }
+    let tags = tags(&list).filter(|tags| !tags.is_empty()).ok_or_else(malformed)?;
+    Ok(Some(Precondition::Version(tags.into_iter().filter_map(version).collect())))
 }
 
+const BLANK: [char; 2] = [' ', '\t'];
+
+/// The tags of a list as they stand there; `None` where there is anything else.
+fn tags(list: &str) -> Option<Vec<&str>> {
+    let (mut tags, mut rest) = (Vec::new(), list);
+    loop {
+        // Elements of a list may be empty.
+        rest = rest.trim_start_matches([' ', '\t', ',']);
+        if rest.is_empty() {
+            return Some(tags);
+        }
+        let opaque = rest.strip_prefix("W/").unwrap_or(rest).strip_prefix('"')?;
+        let end = opaque.find('"')?;
+        if opaque[..end].chars().any(|c| c.is_ascii_control() || c == ' ') {
+            return None;
+        }
+        let after = &opaque[end + 1..];
+        tags.push(&rest[..rest.len() - after.len()]);
+        rest = after.trim_start_matches(BLANK);
+        if !rest.is_empty() && !rest.starts_with(',') {
+            return None;
+        }
+    }
+}
+
+/// The version of which this is the strong tag. A weak tag is that of none, nor is one that we never write.
+fn version(tag: &str) -> Option<u64> {
+    let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
+    digits.parse().ok().filter(|version: &u64| version.to_string() == digits)
+}
+
+/// Refuses a header whose promise a route does not keep. Were it ignored, a client that asked for "only if unchanged"
+/// would be told 200 for something else.
+///
+/// # Errors
+/// [`ApiError::NotSupported`] with that detail if the request has it.
+pub(crate) fn refuse_if_match(request: &HttpRequest, detail: &'static str) -> Result<(), ApiError> {
+    if request.headers().contains_key(IF_MATCH) {
+        return Err(ApiError::NotSupported(detail));
+    }
+    Ok(())
+}
+
+/// The same for a key.
+///
 /// # Errors
 /// [`ApiError::NotSupported`] with that detail if the request has a key.
 pub(crate) fn refuse_idempotency_key(request: &HttpRequest, detail: &'static str) -> Result<(), ApiError> {
@@ -63,5 +115,26 @@ mod tests {
             assert!(!matches(header), "{header}");
         }
         assert!(!none_match(&TestRequest::get().to_http_request(), "\"7\""));
+    }
+
+    #[test]
+    fn a_write_expects_versions_by_their_strong_tags() {
+        let expected = |lines: &[&str]| {
+            let request = lines.iter().fold(TestRequest::put(), |request, line| request.append_header((IF_MATCH, *line)));
+            if_match(&request.to_http_request())
+        };
+        let versions = |versions: &[u64]| Some(Precondition::Version(versions.to_vec()));
+        assert_eq!(expected(&[]).unwrap(), None);
+        for (lines, wanted) in [
+            (&["\"7\""][..], versions(&[7])),
+            (&["\"7\" , \"8\",", "\"9\""], versions(&[7, 8, 9])),
+            (&["W/\"7\", \"x,y\", \"07\", \"\", \"7.118.3\""], versions(&[])),
+            (&[" * "], Some(Precondition::Priced)),
+        ] {
+            assert_eq!(expected(lines).unwrap(), wanted, "{lines:?}");
+        }
+        for line in ["", ",", "7", "\"7", "7\"", "\"7\" \"8\"", "*, \"7\"", "\"7\", *", "w/\"7\"", "W/7", "\"a b\"", "**", "\"7\";q=1"] {
+            assert!(matches!(expected(&[line]), Err(ApiError::InvalidHeader(_))), "{line}");
+        }
     }
 }

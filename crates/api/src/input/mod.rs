@@ -6,5 +6,6 @@
 pub(crate) mod body;
 pub(crate) mod conditions;
 pub(crate) mod fields;
+pub(crate) mod idempotency;
 pub(crate) mod json;
 pub(crate) mod query;

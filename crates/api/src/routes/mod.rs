@@ -3,12 +3,14 @@
 //! A template answers every method that the table does not give it with 405 and `Allow`. GET routes answer
 //! HEAD too, counted as GET.
 
+mod answers;
 mod docs;
 mod openapi;
 #[cfg(test)]
 mod openapi_tests;
 mod pages;
 mod price_batches;
+mod price_reads;
 mod price_rows;
 mod prices;
 mod problems;
@@ -16,6 +18,8 @@ mod products;
 mod schemas;
 mod view_counts;
 mod views;
+
+pub(crate) use schemas::Price;
 
 use crate::access::Access::{self, Beacon, Needs, Public};
 use crate::access::Door;
@@ -59,8 +63,10 @@ static ENDPOINTS: &[Endpoint] = &[
     endpoint("GET",  "/v1/products/{id}",       Needs(CatalogRead),  &[200, 304, 404],      |door| door.to(products::read)),
     endpoint("POST", "/v1/products/{id}/views", Beacon(ViewsWrite),  &[202, 404, 415, 422], |door| door.to(views::one)),
     endpoint("GET",  "/v1/products/{id}/views", Needs(CatalogRead),  &[200, 404, 422],      |door| door.to(view_counts::read)),
-    endpoint("PUT",  "/v1/products/{id}/price", Needs(PricesWrite),  &[200, 404, 415, 422], |door| door.to(prices::set)),
-    endpoint("POST", "/v1/prices/batch",        Needs(PricesWrite),  &[200, 207, 415, 422], |door| door.to(price_batches::set)),
+    endpoint("PUT",  "/v1/products/{id}/price", Needs(PricesWrite),  &[200, 404, 409, 412, 415, 422], |door| door.to(prices::set)),
+    endpoint("GET",  "/v1/products/{id}/price", Needs(CatalogRead),  &[200, 304, 404],      |door| door.to(price_reads::read)),
+    endpoint("GET",  "/v1/products/{id}/price-history", Needs(PricesWrite), &[200, 404],    |door| door.to(price_reads::history)),
+    endpoint("POST", "/v1/prices/batch",        Needs(PricesWrite),  &[200, 207, 409, 415, 422], |door| door.to(price_batches::set)),
     endpoint("POST", "/v1/views",               Beacon(ViewsWrite),  &[202, 415, 422],      |door| door.to(views::many)),
     endpoint("GET",  "/v1/products",            Needs(CatalogRead),  &[200],                |door| door.to(products::read_many)),
     endpoint("POST", "/v1/products",            Needs(CatalogWrite), &[201, 409, 415, 422], |door| door.to(products::create)),

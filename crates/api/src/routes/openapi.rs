@@ -5,7 +5,7 @@
 
 use super::docs::Stored;
 use super::schemas::Known;
-use super::{ENDPOINTS, Endpoint, docs, price_batches, prices, problems, products, schemas, view_counts, views};
+use super::{ENDPOINTS, Endpoint, docs, price_batches, price_reads, prices, problems, products, schemas, view_counts, views};
 use crate::access::Access;
 use crate::error::ApiError;
 use crate::input::query;
@@ -25,13 +25,14 @@ const DESCRIPTION: &str = "Products are read through a cache, prices are written
     - Every refusal is `application/problem+json`; its `type` is a page that gives cause and remedy.\n\
     - `X-Request-Id` is taken from the request if it has 1 to 128 visible ASCII characters, made otherwise, and answered.\n\
     - GET routes answer HEAD too. Any other method that a path does not have is answered 405 with `Allow`.\n\
-    - `Idempotency-Key`, and `If-Match` on writes, are not supported yet, and are refused with 400.";
+    - Writes whose operation does not name `If-Match` or `Idempotency-Key` refuse them with 400, since ignoring them would promise what \
+      is not kept.";
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Inventory API", description = DESCRIPTION, license(name = "MIT", identifier = "MIT")),
     paths(
-        products::read, products::read_many, products::create, prices::set, price_batches::set, views::one, views::many, view_counts::read,
+        products::read, products::read_many, products::create, prices::set, price_reads::read, price_reads::history, price_batches::set, views::one, views::many, view_counts::read,
         problems::index, problems::one, read, docs::page, docs::file,
     ),
     components(schemas(problem::Body<'_>, schemas::ListedId, schemas::ListedSku)),

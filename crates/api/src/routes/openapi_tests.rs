@@ -111,6 +111,9 @@ fn requests_are_closed_forms_with_the_limits_that_are_enforced() {
     ] {
         assert_eq!(*documented, json!(enforced));
     }
+    let history = &document["paths"]["/v1/products/{id}/price-history"]["get"]["parameters"];
+    let limit = history.as_array().unwrap().iter().find(|parameter| parameter["name"] == "limit").unwrap();
+    assert_eq!(limit["schema"]["maximum"], json!(super::pages::MAX_LIMIT));
     const LIMITS: [usize; 3] = [body::BEACON_LIMIT, body::BODY_LIMIT, body::BULK_LIMIT];
     const { assert!(LIMITS[0] == 64 << 10 && LIMITS[1] == 1 << 20 && LIMITS[2] == 8 << 20, "the page of body-too-large says so") };
 }

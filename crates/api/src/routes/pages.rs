@@ -28,11 +28,19 @@ pub(super) struct Asked {
 /// # Errors
 /// [`ApiError::InvalidQuery`]
 pub(super) fn parse(limit: Option<String>, cursor: Option<String>, since: Option<String>) -> Result<Asked, ApiError> {
-    let limit = limit.map_or(Ok(DEFAULT_LIMIT), |text| parse_limit(&text))?;
+    let limit = self::limit(limit)?;
     let since = since.map(|text| parse_since(&text)).transpose()?;
     let first = since.map_or(After::Id(0), |since| After::Updated(since, 0));
     let after = cursor.map_or(Ok(first), |text| parse_cursor(&text, first))?;
     Ok(Asked { after, limit })
+}
+
+/// Reads how many a page is to have at most.
+///
+/// # Errors
+/// [`ApiError::InvalidQuery`]
+pub(super) fn limit(given: Option<String>) -> Result<u32, ApiError> {
+    given.map_or(Ok(DEFAULT_LIMIT), |text| parse_limit(&text))
 }
 
 fn parse_limit(text: &str) -> Result<u32, ApiError> {

@@ -3,21 +3,24 @@
 //! Rows are judged apart, first for what they say and then, under the locks of their products, for what is there; every
 //! fault of every row is told. Whether the other rows are applied is the caller's to say.
 
+use super::answers;
 use super::price_rows::{Asked, of_csv, of_json};
-use super::schemas::{self, BatchQuery, NewPrices};
+use super::schemas::{self, BatchQuery, NewPrices, Repeatable};
 use crate::access;
 use crate::error::ApiError;
 use crate::input::body::Bulk;
 use crate::input::fields::Fault;
-use crate::input::{body, conditions, query};
+use crate::input::{body, conditions, idempotency, query};
 use crate::problem;
 use crate::state::State;
+use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use catalog::{Batch, BatchSet, Judged, OnError, RowFault, Verdict};
+use catalog::{Batch, BatchSet, Done, Judged, OnError, Once, RowFault, Verdict};
 use domain::{Money, Move, ProductId, Sku};
 use serde::Serialize;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -118,7 +121,7 @@ struct Moved {
 /// another. As CSV: the header `sku,amount,currency` or `product_id,amount,currency`, and `if_version` and `reason` where
 /// they are wanted.
 #[utoipa::path(
-    post, path = "/v1/prices/batch", operation_id = "setPrices", tag = "prices", params(BatchQuery),
+    post, path = "/v1/prices/batch", operation_id = "setPrices", tag = "prices", params(BatchQuery, Repeatable),
     request_body(content(
         (NewPrices = "application/json", example = json!({
             "items": [{"sku": "85123A", "amount": "1.95", "currency": "GBP", "reason": "last pieces"}], "reason": "january sale"
@@ -128,18 +131,21 @@ struct Moved {
     responses(
         (status = 200, description = "All rows are applied, or would be.", body = Answer),
         (status = 207, description = "Some are, with `on_error=skip_failed`.", body = Answer),
+        (status = 409, description = "`request-in-progress`", headers(("Retry-After" = u64, description = "Seconds."))),
         (status = 415, description = "`unsupported-media-type`"),
-        (status = 422, description = "`validation-failed`, with every fault of every row; nothing was changed"),
+        (status = 422, description = "`validation-failed`, with every fault of every row, or `idempotency-key-reused`; nothing was changed"),
     ),
 )]
 pub(crate) async fn set(request: HttpRequest, payload: Payload, state: Data<State>) -> Result<HttpResponse, ApiError> {
     let [on_error, dry_run] = query::parameters(&request, ["on_error", "dry_run"])?;
     let (on_error, dry_run) = (parse_on_error(on_error)?, parse_flag("dry_run", dry_run)?);
-    conditions::refuse_unsupported(&request)?;
-    let asked = match body::bulk(&request, payload, state.time_limit).await? {
+    conditions::refuse_if_match(&request, "If-Match is of one product; give if_version with each row")?;
+    let (bytes, bulk) = body::bulk(&request, payload, state.time_limit).await?;
+    let asked = match bulk {
         Bulk::Json(json) => of_json(json)?,
         Bulk::Csv(text) => of_csv(&text)?,
     };
+    let key = idempotency::key(&request, "POST /v1/prices/batch", &bytes)?;
     // A row that cannot be read refuses all, but what is wrong with the others is told with it.
     let refused = on_error == OnError::RejectAll && asked.rows.iter().any(Result::is_err);
     let batch = Batch {
@@ -151,13 +157,47 @@ pub(crate) async fn set(request: HttpRequest, payload: Payload, state: Data<Stat
         max_change: None,
         dry_run: dry_run || refused,
     };
-    let id = batch.id;
-    let set = if batch.rows.is_empty() {
-        BatchSet { rows: Vec::new(), applied: false }
+    let request = Arc::new(BatchRequest { id: batch.id, asked, on_error, dry_run });
+    let done = if batch.rows.is_empty() {
+        Done::Now(BatchSet { rows: Vec::new(), applied: false })
     } else {
-        state.write(state.ready()?.catalog.set_prices(batch)).await??
+        let request = request.clone();
+        let answer = move |set: &BatchSet| request.answer(set).expect("what was applied is not refused");
+        let once = key.map(|key| Once::new(key, answer));
+        state.write(state.ready()?.catalog.set_prices(batch, once)).await??
     };
-    answer(asked, set, (on_error, dry_run), id)
+    let done = match done {
+        Done::Now(set) => Done::Now(request.answer(&set)?),
+        Done::Before(answer) => Done::Before(answer),
+    };
+    Ok(answers::of(done, Clone::clone))
+}
+
+/// A batch as it was asked for.
+struct BatchRequest {
+    id: Uuid,
+    asked: Asked,
+    on_error: OnError,
+    dry_run: bool,
+}
+
+impl BatchRequest {
+    /// # Errors
+    /// [`ApiError::Invalid`] where nothing was to be applied, with all faults.
+    fn answer(&self, set: &BatchSet) -> Result<catalog::Answer, ApiError> {
+        let items = items(&self.asked, set.rows.clone());
+        let count = |status| items.iter().filter(|item| item.status == status).count();
+        let counts = Counts { changed: count(Status::Changed), unchanged: count(Status::Unchanged), failed: count(Status::Failed) };
+        if counts.failed > 0 && (self.on_error == OnError::RejectAll || counts.failed == items.len()) {
+            let faults = items.into_iter().filter_map(|item| item.problem).flat_map(|problem| problem.errors);
+            return Err(ApiError::Invalid(faults.collect()));
+        }
+        let status = if counts.failed > 0 { StatusCode::MULTI_STATUS } else { StatusCode::OK };
+        let batch = Some(self.id.to_string()).filter(|_| set.applied && counts.changed > 0);
+        let body = Answer { batch, dry_run: self.dry_run, counts, items, biggest_moves: biggest_moves(&set.rows) };
+        let body = serde_json::to_vec(&body).expect("a struct of texts and numbers always serialises");
+        Ok(catalog::Answer { status: status.as_u16(), etag: None, location: None, body })
+    }
 }
 
 fn parse_on_error(given: Option<String>) -> Result<OnError, ApiError> {
@@ -171,21 +211,6 @@ fn parse_on_error(given: Option<String>) -> Result<OnError, ApiError> {
 fn parse_flag(name: &str, given: Option<String>) -> Result<bool, ApiError> {
     let wrong = |other: String| ApiError::InvalidQuery(format!("{name} is {other:?}: write true or false"));
     given.map_or(Ok(false), |text| text.parse().map_err(|_| wrong(text)))
-}
-
-fn answer(asked: Asked, set: BatchSet, (on_error, dry_run): (OnError, bool), id: Uuid) -> Result<HttpResponse, ApiError> {
-    let biggest_moves = biggest_moves(&set.rows);
-    let items = items(&asked, set.rows);
-    let count = |status| items.iter().filter(|item| item.status == status).count();
-    let counts = Counts { changed: count(Status::Changed), unchanged: count(Status::Unchanged), failed: count(Status::Failed) };
-    if counts.failed > 0 && (on_error == OnError::RejectAll || counts.failed == items.len()) {
-        let faults = items.into_iter().filter_map(|item| item.problem).flat_map(|problem| problem.errors);
-        return Err(ApiError::Invalid(faults.collect()));
-    }
-    let mut response = if counts.failed > 0 { HttpResponse::MultiStatus() } else { HttpResponse::Ok() };
-    let batch = Some(id.to_string()).filter(|_| set.applied && counts.changed > 0);
-    let body = serde_json::to_vec(&Answer { batch, dry_run, counts, items, biggest_moves });
-    Ok(response.content_type(super::JSON).body(body.expect("a struct of texts and numbers always serialises")))
 }
 
 /// One for each row of the request; `judged` has those that could be read.

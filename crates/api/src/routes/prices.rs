@@ -1,17 +1,17 @@
 //! Prices: written through to MySQL and the cache before the answer.
 
-use super::schemas::{Id, NewPrice};
-use super::{NO_CACHE, path_id};
+use super::schemas::{Expected, Id, NewPrice, Repeatable};
+use super::{NO_CACHE, answers, path_id};
 use crate::access;
 use crate::error::ApiError;
 use crate::input::fields::{self, Faults, Reader};
 use crate::input::json::Json;
-use crate::input::{body, conditions, query};
+use crate::input::{body, conditions, idempotency, query};
 use crate::state::State;
-use actix_web::http::header::{CACHE_CONTROL, ETAG, HeaderValue};
+use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use catalog::PriceSet;
+use catalog::{Answer, Once, PriceChange, PriceSet};
 use domain::{Money, ProductId};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -35,42 +35,57 @@ pub(crate) struct PriceBody {
 ///
 /// 200 means committed, and shown by every later read through any instance. The price that is already there is answered
 /// with the version that it has, and leaves no row in the history.
+/// With `If-Match` the price is set only if the product still has a version that is named there. With an `Idempotency-Key`
+/// a repeated request changes nothing and is answered as the first was, also when that answer was lost.
 #[utoipa::path(
-    put, path = "/v1/products/{id}/price", operation_id = "setPrice", tag = "prices", params(Id),
+    put, path = "/v1/products/{id}/price", operation_id = "setPrice", tag = "prices", params(Id, Expected, Repeatable),
     request_body(content = NewPrice, example = json!({"amount": "2.25", "currency": "GBP", "reason": "january sale"})),
     responses(
         (status = 200, description = "The price as it was committed.", body = PriceBody,
-            headers(("ETag" = String, description = "Strong; the version.")),
+            headers(
+                ("ETag" = String, description = "Strong; the version."),
+                ("Idempotent-Replayed" = String, description = "`true`: it was done before, and this was answered."),
+            ),
             example = json!({
                 "product_id": 1, "amount": "2.25", "currency": "GBP", "version": 2, "committed_at": "2011-01-04T10:05:00.000000Z"
             })),
         (status = 404, description = "`unknown-product`"),
+        (status = 409, description = "`request-in-progress`", headers(("Retry-After" = u64, description = "Seconds."))),
+        (status = 412, description = "`precondition-failed`"),
         (status = 415, description = "`unsupported-media-type`"),
-        (status = 422, description = "`validation-failed`"),
+        (status = 422, description = "`validation-failed`, `idempotency-key-reused`"),
     ),
 )]
 pub(crate) async fn set(request: HttpRequest, payload: Payload, state: Data<State>) -> Result<HttpResponse, ApiError> {
     let id = path_id(&request)?;
     query::none(&request)?;
-    conditions::refuse_unsupported(&request)?;
-    let (price, reason) = new_price(body::json(&request, payload, state.time_limit).await?)?;
-    let set = state.write(state.ready()?.catalog.set_price(id, price, reason, access::caller(&request))).await?;
-    Ok(answer(set.map_err(|error| ApiError::of_product(id, error))?))
+    let only_if = conditions::if_match(&request)?;
+    let body = body::json_bytes(&request, payload, state.time_limit).await?;
+    let (price, reason) = new_price(Json::parse(&body)?)?;
+    let key = idempotency::key(&request, "PUT /v1/products/{id}/price", &body)?;
+    let once = key.map(|key| Once::new(key, move |product| answer(&PriceSet::of(product, price))));
+    let change = PriceChange { price, reason, actor: access::caller(&request), only_if, once };
+    let set = state.write(state.ready()?.catalog.set_price(id, change)).await?;
+    let mut response = answers::of(set.map_err(|error| ApiError::of_product(id, error))?, answer);
+    response.headers_mut().insert(CACHE_CONTROL, NO_CACHE);
+    Ok(response)
 }
 
-fn answer(set: PriceSet) -> HttpResponse {
-    let tag = HeaderValue::try_from(format!("\"{}\"", set.version)).expect("digits and quotes");
-    let body = PriceBody {
-        product_id: set.product_id,
-        price: set.price,
-        version: set.version,
-        committed_at: domain::product::time_text(set.committed_at),
-    };
-    let body = serde_json::to_vec(&body).expect("a struct of texts and numbers always serialises");
-    let mut response = HttpResponse::Ok().content_type(super::JSON).body(body);
-    response.headers_mut().insert(ETAG, tag);
-    response.headers_mut().insert(CACHE_CONTROL, NO_CACHE);
-    response
+impl PriceBody {
+    pub(super) fn of(set: &PriceSet) -> Self {
+        let committed_at = domain::product::time_text(set.committed_at);
+        Self { product_id: set.product_id, price: set.price, version: set.version, committed_at }
+    }
+}
+
+/// The strong tag of a price, which `If-Match` takes.
+pub(super) fn tag(version: u64) -> String {
+    format!("\"{version}\"")
+}
+
+fn answer(set: &PriceSet) -> Answer {
+    let body = serde_json::to_vec(&PriceBody::of(set)).expect("a struct of texts and numbers always serialises");
+    Answer { status: 200, etag: Some(tag(set.version)), location: None, body }
 }
 
 fn new_price(body: Json) -> Result<(Money, Option<String>), ApiError> {
@@ -117,17 +132,14 @@ mod tests {
         assert!(read("a\0b").is_err());
     }
 
-    #[tokio::test]
-    async fn a_price_is_answered_with_its_version_as_a_strong_tag() {
+    #[test]
+    fn a_price_is_answered_with_its_version_as_a_strong_tag() {
         let money = Money::parse("2.1", domain::Currency::parse("GBP").unwrap()).unwrap();
         let committed_at = DateTime::from_timestamp_micros(1_294_135_200_000_000).unwrap();
-        let response = answer(PriceSet { product_id: ProductId::new(42).unwrap(), price: money, version: 8, committed_at, changed: true });
-        assert_eq!(response.headers().get(ETAG).unwrap(), "\"8\"");
-        assert_eq!(response.headers().get(CACHE_CONTROL).unwrap(), "no-cache");
-        let body = actix_web::body::to_bytes(response.into_body()).await.unwrap();
-        assert_eq!(
-            body,
-            r#"{"product_id":42,"amount":"2.10","currency":"GBP","version":8,"committed_at":"2011-01-04T10:00:00.000000Z"}"#.as_bytes()
-        );
+        let set = PriceSet { product_id: ProductId::new(42).unwrap(), price: money, version: 8, committed_at, changed: true };
+        let Answer { status, etag, location, body } = answer(&set);
+        assert_eq!((status, etag.as_deref(), location), (200, Some("\"8\""), None));
+        let wanted = r#"{"product_id":42,"amount":"2.10","currency":"GBP","version":8,"committed_at":"2011-01-04T10:00:00.000000Z"}"#;
+        assert_eq!(String::from_utf8(body).unwrap(), wanted);
     }
 }

@@ -3,18 +3,18 @@
 //! A record leaves as the bytes that the cache holds; only views and availability, which change without the
 //! row, are added behind them. On a hit nothing is parsed and nothing is serialised.
 
-use super::schemas::{self, Id, Known, Named};
-use super::{NO_CACHE, pages, path_id};
+use super::schemas::{self, Id, Known, Named, Repeatable};
+use super::{NO_CACHE, answers, pages, path_id};
 use crate::access;
 use crate::error::ApiError;
 use crate::input::fields::{self, Faults, Reader};
 use crate::input::json::Json;
-use crate::input::{body, conditions, query};
+use crate::input::{body, conditions, idempotency, query};
 use crate::state::State;
-use actix_web::http::header::{CACHE_CONTROL, CACHE_STATUS, ETAG, HeaderValue, LOCATION};
+use actix_web::http::header::{CACHE_CONTROL, CACHE_STATUS, ETAG, HeaderValue};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
-use catalog::{Record, Shown, Source, Views};
+use catalog::{Answer, Once, Record, Shown, Source, Views};
 use domain::{NewProduct, Product, ProductId, Sku};
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -182,9 +182,10 @@ fn worst(shown: &[Shown]) -> Source {
 
 /// Make a product
 ///
-/// MySQL gives the id. The first price may come with it or be set later.
+/// MySQL gives the id. The first price may come with it or be set later. With an `Idempotency-Key` a repeated request makes
+/// nothing and is answered as the first was.
 #[utoipa::path(
-    post, path = "/v1/products", operation_id = "createProduct", tag = "products",
+    post, path = "/v1/products", operation_id = "createProduct", tag = "products", params(Repeatable),
     request_body(content = schemas::NewProduct, example = json!({
         "sku": "22423", "name": "REGENCY CAKESTAND 3 TIER", "description": "Three tiers.", "price": {"amount": "12.75", "currency": "GBP"}
     })),
@@ -192,38 +193,41 @@ fn worst(shown: &[Shown]) -> Source {
         (status = 201, description = "The product as a read shows it.", body = schemas::Product, links(
             ("read" = (operation_id = "getProduct", parameters(("id" = "$response.body#/id")))),
             ("price" = (operation_id = "setPrice", parameters(("id" = "$response.body#/id")))),
+            ("current_price" = (operation_id = "getPrice", parameters(("id" = "$response.body#/id")))),
+            ("price_history" = (operation_id = "getPriceHistory", parameters(("id" = "$response.body#/id")))),
             ("view" = (operation_id = "recordView", parameters(("id" = "$response.body#/id")))),
             ("views" = (operation_id = "getViews", parameters(("id" = "$response.body#/id"))))
         ), headers(
             ("Location" = String, description = "Where it is read."), ("ETag" = String, description = "As a read answers it."),
+            ("Idempotent-Replayed" = String, description = "`true`: it was made before, and this was answered."),
         ), example = json!({
             "id": 2, "sku": "22423", "name": "REGENCY CAKESTAND 3 TIER", "description": "Three tiers.", "active": true,
             "price": {"amount": "12.75", "currency": "GBP"}, "version": 1, "updated_at": "2011-01-04T10:00:00.000000Z",
             "availability": {"available": 0}, "views": 0
         })),
-        (status = 409, description = "`duplicate-sku`"),
+        (status = 409, description = "`duplicate-sku`, `request-in-progress`"),
         (status = 415, description = "`unsupported-media-type`"),
-        (status = 422, description = "`validation-failed`"),
+        (status = 422, description = "`validation-failed`, `idempotency-key-reused`"),
     ),
 )]
 pub(crate) async fn create(request: HttpRequest, payload: Payload, state: Data<State>) -> Result<HttpResponse, ApiError> {
     query::none(&request)?;
-    conditions::refuse_unsupported(&request)?;
-    let product = new_product(body::json(&request, payload, state.time_limit).await?)?;
-    let product = state.write(state.ready()?.catalog.create(product, access::caller(&request))).await??;
-    Ok(created(&product))
+    conditions::refuse_if_match(&request, "If-Match has no meaning on this route, which makes what was not there")?;
+    let body = body::json_bytes(&request, payload, state.time_limit).await?;
+    let product = new_product(Json::parse(&body)?)?;
+    let once = idempotency::key(&request, "POST /v1/products", &body)?.map(|key| Once::new(key, created));
+    let made = state.write(state.ready()?.catalog.create(product, access::caller(&request), once)).await??;
+    Ok(answers::of(made, created))
 }
 
 /// The same form as a read shows. Nobody knew the id before this answer, so there is neither stock nor a view.
-fn created(product: &Product) -> HttpResponse {
+fn created(product: &Product) -> Answer {
     let (available, views) = (Some(0), Some(0));
     let record = serde_json::to_vec(product).expect("a product always serialises");
     let mut body = Vec::with_capacity(record.len() + TAIL_ROOM);
     extend(&mut body, &record, available, views);
-    let mut response = HttpResponse::Created().content_type(super::JSON).body(body);
-    response.headers_mut().insert(LOCATION, header(format!("/v1/products/{}", product.id)));
-    response.headers_mut().insert(ETAG, header(tag(product.version, available, views)));
-    response
+    let location = Some(format!("/v1/products/{}", product.id));
+    Answer { status: 201, etag: Some(tag(product.version, available, views)), location, body }
 }
 
 fn new_product(body: Json) -> Result<NewProduct, ApiError> {
@@ -275,7 +279,7 @@ fn tag(version: u64, available: Option<i64>, views: Option<u64>) -> String {
     tag
 }
 
-fn cache_status(source: Source) -> &'static str {
+pub(super) fn cache_status(source: Source) -> &'static str {
     match source {
         Source::Hit => "inventory; hit",
         Source::Miss => "inventory; fwd=uri-miss",

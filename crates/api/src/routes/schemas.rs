@@ -26,6 +26,26 @@ pub(crate) struct Known {
     tags: Option<String>,
 }
 
+/// What the client expects to be there.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub(crate) struct Expected {
+    /// Set the price only if the product has one of these versions, written as the `ETag` of a price is, or, for `*`, only
+    /// if it has a price. Weak tags never match.
+    #[param(rename = "If-Match", value_type = String, required = false, pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#)]
+    versions: Option<String>,
+}
+
+/// A request that may be sent again.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub(crate) struct Repeatable {
+    /// Done once: the same request with the same key is answered as the first was for 24 hours, with `Idempotent-Replayed`,
+    /// whatever `If-Match` says by then. Kept for each token and route; what was refused is not kept.
+    #[param(rename = "Idempotency-Key", value_type = String, required = false, min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
+    key: Option<String>,
+}
+
 /// Which products to read.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -60,6 +80,18 @@ pub(crate) struct ListedId(u64);
     pattern = r"^[^\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000,]([^\u0000-\u001f\u007f-\u009f,]*[^\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000,])?$"
 )]
 pub(crate) struct ListedSku(String);
+
+/// Which prices to answer.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct HistoryPage {
+    /// Most prices of a page.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before, as it was answered.
+    #[param(pattern = "^h([1-9a-f][0-9a-f]{0,15}|0)$")]
+    cursor: Option<String>,
+}
 
 /// Which buckets to answer.
 #[derive(IntoParams)]

@@ -5,9 +5,11 @@
 //! on without it. What such a task still holds is bounded by the pool.
 
 pub mod dead_letters;
+pub mod idempotency;
 pub mod migrations;
 pub mod pause;
 pub mod price_batches;
+pub mod price_history;
 pub mod products;
 pub mod server;
 pub mod stock;
@@ -259,6 +261,11 @@ impl Tx {
         Ok(self.tx.last_insert_id().unwrap_or_default())
     }
 
+    /// Rows that the last statement inserted, changed or deleted.
+    pub(crate) fn affected_rows(&self) -> u64 {
+        self.tx.affected_rows()
+    }
+
     /// # Errors
     /// `Conflict`, or `Unavailable` from a server that is read-only: nothing was changed. Anything else is `Unknown`.
     pub async fn commit(self) -> Result<(), Error> {
@@ -274,7 +281,7 @@ impl Tx {
     ///
     /// # Errors
     /// `Unavailable` when it was too late; otherwise as [`Self::commit`].
-    pub(crate) async fn commit_by(self, latest: Instant) -> Result<(), Error> {
+    pub async fn commit_by(self, latest: Instant) -> Result<(), Error> {
         if Instant::now() < latest {
             return self.commit().await;
         }
@@ -300,7 +307,7 @@ async fn rows<Q: Queryable>(conn: &mut Q, sql: &str, params: Params) -> Result<V
 }
 
 /// Lock wait timeout; MariaDB also reports it for NOWAIT.
-const LOCK_WAIT_TIMEOUT: u16 = 1205;
+pub(crate) const LOCK_WAIT_TIMEOUT: u16 = 1205;
 const DEADLOCK: u16 = 1213;
 /// Refusals of COMMIT after which nothing is committed: lock wait, and read-only in its three forms.
 const ROLLED_BACK_AT_COMMIT: [u16; 4] = [LOCK_WAIT_TIMEOUT, 1290, 1792, 1836];

@@ -29,7 +29,7 @@ pub struct Change {
 
 /// What a batch did to a product, and what came of it.
 #[derive(Debug, Clone)]
-pub struct Done {
+pub struct PastChange {
     pub from: Option<Money>,
     pub to: Option<Money>,
     /// Whether the history goes on behind it.
@@ -104,7 +104,7 @@ pub async fn changed_by(mysql: &MySql, batch: Uuid, after: u64, limit: usize) ->
 ///
 /// # Errors
 /// As any statement.
-pub async fn done(tx: &mut Tx, batch: Uuid, ids: &BTreeSet<ProductId>) -> Result<HashMap<ProductId, Done>, Error> {
+pub async fn done(tx: &mut Tx, batch: Uuid, ids: &BTreeSet<ProductId>) -> Result<HashMap<ProductId, PastChange>, Error> {
     let list = number_list(ids.iter().map(|id| id.get()));
     let sql = format!(
         "SELECT h.id, h.product_id, h.price, h.currency, h.before_price, h.before_currency, l.id AS last, l.batch, l.reason \
@@ -114,14 +114,14 @@ pub async fn done(tx: &mut Tx, batch: Uuid, ids: &BTreeSet<ProductId>) -> Result
     tx.rows(&sql, ()).await?.into_iter().map(of_history).collect()
 }
 
-fn of_history(mut row: Row) -> Result<(ProductId, Done), Error> {
+fn of_history(mut row: Row) -> Result<(ProductId, PastChange), Error> {
     let row = &mut row;
     let money = |row: &mut Row, amount: &str, currency: &str| -> Result<Option<Money>, Error> {
         let (amount, currency): (Option<Decimal>, Option<String>) = (take(row, amount)?, take(row, currency)?);
         Ok(amount.zip(currency).map(|(amount, currency)| Money::stored(amount, &currency)))
     };
     let id = products::product_id(take(row, "product_id")?)?;
-    let done = Done {
+    let done = PastChange {
         from: money(row, "before_price", "before_currency")?,
         to: money(row, "price", "currency")?,
         is_last: take::<u64>(row, "id")? == take::<u64>(row, "last")?,
