@@ -61,12 +61,7 @@ impl Stage {
         })
         .await;
         for api in [&self.one, &self.other] {
-            eventually("the cache is used", SOON, async || {
-                let seen = api.see(ID).await;
-                assert!(seen.is(version, &amount(version)), "version {version} was to be seen, not {seen:?}");
-                (seen.cache == "hit").then_some(())
-            })
-            .await;
+            assert_hits(api, version).await;
         }
     }
 }
@@ -78,6 +73,16 @@ fn amount(version: u64) -> String {
 async fn assert_sees(api: &Program, version: u64) {
     let seen = api.see(ID).await;
     assert!(seen.is(version, &amount(version)), "version {version} was to be seen, not {seen:?}");
+}
+
+/// It answers from the cache, sooner or later, and never anything else.
+async fn assert_hits(api: &Program, version: u64) {
+    eventually("the cache is used", SOON, async || {
+        let seen = api.see(ID).await;
+        assert!(seen.is(version, &amount(version)), "version {version} was to be seen, not {seen:?}");
+        (seen.cache == "hit").then_some(())
+    })
+    .await;
 }
 
 /// Sets the price of a version in a task of its own, which ends with the status; `None` if no answer came.
@@ -343,10 +348,9 @@ async fn a_redis_that_restarts_under_a_reader_shows_nothing_old() {
             let read = get(&stage.one);
             let reader = reader.held().await;
             stage.shop.restart_redis_with(Some(older.as_path()).filter(|_| !empty));
-            assert_sees(&stage.other, version).await;
+            assert_hits(&stage.other, version).await;
             version += 1;
-            let written = async || put(&stage.other, version).await.unwrap().filter(|status| *status == 200);
-            eventually("prices are set again", SOON, written).await;
+            assert_eq!(put(&stage.other, version).await.unwrap(), Some(200));
             reader.release();
             // What it had read already may be older than a write that came since; with its lease alone it reads now.
             let read_before = u64::from(point != PausePoint::AfterLease);
