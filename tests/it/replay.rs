@@ -12,8 +12,8 @@ use std::time::Duration;
 
 pub(crate) const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/online-retail-2011-01.csv.gz");
 
-/// A debug build on a busy machine included.
-const DEADLINE: Duration = Duration::from_secs(120);
+/// A debug build on a busy machine included: the whole replay took 70 s there on MariaDB and 238 s on MySQL.
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Views in MySQL at which the worker is killed, spread over the replay.
 const KILLS: [u64; 3] = [4_000, 14_000, 24_000];
