@@ -20,14 +20,18 @@ pub(super) const READERS: usize = 8;
 pub(super) const WRITERS: usize = 4;
 
 /// Of a writer's ten calls.
-const WRITES: u8 = 5;
+const WRITES: u8 = 7;
 
 /// A writer pauses up to this after each call: two instances under fsync would else do nothing but write.
 const WRITER_PAUSE_MS: u64 = 10;
 
 /// Of ten reads so many are of single products; the others ask for up to [`MOST_LISTED`] at once.
-const SINGLE: u8 = 8;
+const SINGLE: u8 = 9;
 const MOST_LISTED: usize = 4;
+
+/// Nor does a reader come back at once that had to wait for MySQL: most reads are to be hits, also where Redis is away for
+/// a good part of the time.
+const READER_PAUSE: Duration = Duration::from_millis(10);
 
 /// A client that is told to come back does not come back at once.
 const AFTER_REFUSAL: Duration = Duration::from_millis(20);
@@ -35,8 +39,10 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(20);
 /// Calls that one client keeps of a round, 56 bytes each; then it ends.
 const MOST_CALLS: usize = 400_000;
 
-/// How often an entry is thrown out, so that reads fill and writes publish beside each other.
-const EVICTION_MS: std::ops::Range<u64> = 5..60;
+/// An entry is thrown out each time that there were so many reads, so that reads fill and writes publish beside each other.
+/// By reads and not by time: the share of hits is then the same on a busy machine.
+const EVICTION_READS: std::ops::Range<u64> = 20..100;
+const EVICTION_LOOK: Duration = Duration::from_millis(2);
 
 /// Prices of products when a round begins, in hundredths, and the first that a client sets.
 pub(super) const FIRST_PRICE: u64 = 100;
@@ -180,9 +186,11 @@ impl Client {
                 self.read(&mut random, &mut calls).await;
             }
             let answered = calls[before..].iter().any(|call| !matches!(call.outcome, Outcome::Refused | Outcome::Unknown));
+            let hit = |call: &Call| matches!(call.outcome, Outcome::Read { hit: true, .. });
             match (answered, writer) {
                 (false, _) => tokio::time::sleep(AFTER_REFUSAL).await,
                 (true, true) => tokio::time::sleep(Duration::from_millis(random.u64(..=WRITER_PAUSE_MS))).await,
+                (true, false) if !calls[before..].iter().all(hit) => tokio::time::sleep(READER_PAUSE).await,
                 (true, false) => {}
             }
         }
@@ -282,8 +290,13 @@ pub(super) async fn evict(url: String, clients: Arc<Clients>, mut random: fastra
     while !clients.stop.load(Ordering::SeqCst) {
         let evicted = async {
             let mut redis = client.get_multiplexed_async_connection().await?;
+            let (reads, mut next) = (|| clients.counters.reads.load(Ordering::Relaxed), 0);
             while !clients.stop.load(Ordering::SeqCst) {
-                tokio::time::sleep(Duration::from_millis(random.u64(EVICTION_MS))).await;
+                tokio::time::sleep(EVICTION_LOOK).await;
+                if reads() < next {
+                    continue;
+                }
+                next = reads() + random.u64(EVICTION_READS);
                 let keys: Vec<String> = redis::cmd("KEYS").arg("*:p:*").query_async(&mut redis).await?;
                 if let Some(key) = random.choice(keys) {
                     redis::cmd("DEL").arg(key).exec_async(&mut redis).await?;
