@@ -6,6 +6,7 @@ use super::report::{Progress, Struck};
 use super::workload::{Client, Clients, Counters, FIRST_PRICE, INSTANCES, READERS, WRITERS, evict, hundredths};
 use crate::{SOON, Shop, ShopOptions, eventually};
 use clap::ValueEnum;
+use servers::RedisOptions;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -143,7 +144,10 @@ pub async fn run(plan: &Plan) -> bool {
 
 /// Runs one round. The servers' directory stays only where it failed.
 pub async fn round(round: &Round, counters: &Arc<Counters>) -> Verdict {
-    let shop = Shop::with(ShopOptions { own_mysql: true, ..ShopOptions::default() }).await;
+    // A log that is rewritten while it is copied would be no older state.
+    let extra = vec!["--auto-aof-rewrite-percentage".to_owned(), "0".to_owned()];
+    let redis = RedisOptions { extra, ..RedisOptions::default() };
+    let shop = Shop::with(ShopOptions { own_mysql: true, redis, ..ShopOptions::default() }).await;
     shop.products(PRODUCTS).await;
     let (mut random, dir) = (fastrand::Rng::with_seed(round.seed), shop.dir().to_owned());
     let mut victims = Victims::start(shop, round.stop).await;

@@ -35,7 +35,7 @@ const STRIKES: usize = 10;
 const STOP: Duration = Duration::from_millis(1_500);
 
 /// After this no fault strikes, however slow the machine.
-const TIME: Duration = Duration::from_secs(15);
+const TIME: Duration = Duration::from_secs(13);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_acknowledged_price_is_lost_or_stale_whatever_dies() {
