@@ -16,6 +16,8 @@ use telemetry::metrics::{Registry, StoreMetrics};
 pub struct ShopOptions {
     /// A MySQL of its own, which the test may kill.
     pub own_mysql: bool,
+    /// Further arguments of that.
+    pub mysql_arguments: Vec<String>,
     pub redis: RedisOptions,
     /// A second Redis for the product cache.
     pub cache_redis: Option<RedisOptions>,
@@ -101,7 +103,8 @@ impl Shop {
         let redis = start_redis(options.redis, "redis");
         let cache_redis = options.cache_redis.map(|options| start_redis(options, "cache"));
         let mysql = options.own_mysql.then(|| {
-            let options = MysqlOptions { dir: dir.join("mysql"), templates: Some(templates()), ..MysqlOptions::default() };
+            let extra = options.mysql_arguments;
+            let options = MysqlOptions { dir: dir.join("mysql"), templates: Some(templates()), extra, ..MysqlOptions::default() };
             Mysql::start(options).unwrap_or_else(|error| panic!("{error}"))
         });
         let mysql_port = mysql.as_ref().map_or_else(shared_mysql, |mysql| mysql.port());

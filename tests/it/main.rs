@@ -27,6 +27,7 @@ mod faults {
     mod redis_loss;
     mod stampede;
     mod stores_away;
+    mod tail;
     mod views;
     mod views_under_load;
 }
@@ -46,6 +47,7 @@ mod retention;
 mod smoke;
 mod startup;
 mod structure;
+mod tail;
 mod telemetry;
 mod tokens;
 mod views;

@@ -11,7 +11,7 @@ const BOTH: &str = "
     inventory_redis_up inventory_mysql_up inventory_redis_policy_ok inventory_redis_memory_used_bytes
     inventory_redis_memory_limit_bytes inventory_redis_evicted_keys_total inventory_redis_op_duration_seconds
     inventory_redis_errors_total inventory_mysql_query_duration_seconds inventory_mysql_errors_total
-    inventory_mysql_pool_connections inventory_build_info process_resident_memory_bytes process_open_fds
+    inventory_mysql_pool_connections inventory_tail_up inventory_tail_lag_seconds inventory_build_info process_resident_memory_bytes process_open_fds
     process_cpu_seconds_total";
 
 const API: &str = "
@@ -22,7 +22,8 @@ const API: &str = "
 const WORKER: &str = "
     inventory_views_persisted_total inventory_drain_batches_total inventory_drain_batch_views inventory_drain_batch_rows
     inventory_drain_duration_seconds inventory_drain_delay_seconds inventory_drain_last_success_timestamp_seconds
-    inventory_checks_compared_total inventory_checks_mismatches_total inventory_retention_deleted_rows_total";
+    inventory_checks_compared_total inventory_checks_mismatches_total inventory_retention_deleted_rows_total
+    inventory_tail_holder inventory_tail_events_total inventory_tail_entries_deleted_total inventory_tail_emptied_total";
 
 /// Series with their values, without those of the process itself.
 fn series(text: &str) -> BTreeMap<String, f64> {
@@ -93,7 +94,7 @@ async fn every_series_exists_at_zero_from_the_start_and_traffic_adds_none() {
     let (api_before, worker_before) = (series(&of_api), series(&of_worker));
     // Reaching the stores is work too; what users cause is not.
     let untouched = |name: &str| {
-        let work = ["inventory_redis_op_", "inventory_mysql_query_", "inventory_build_info"];
+        let work = ["inventory_redis_op_", "inventory_mysql_query_", "inventory_tail_emptied_", "inventory_build_info"];
         (name.contains("_total") || name.contains("_bucket") || name.contains("_count")) && !work.iter().any(|work| name.starts_with(work))
     };
     for (name, value) in api_before.iter().chain(&worker_before).filter(|(name, _)| untouched(name)) {
@@ -127,6 +128,8 @@ async fn labels_take_the_values_of_the_contract_and_no_others() {
         (&worker, "inventory_retention_deleted_rows_total", "table", "idempotency"),
         (&worker, "inventory_drain_duration_seconds_count", "stage", "read mysql settle"),
         (&worker, "inventory_checks_mismatches_total", "field", "sku name description active price version updated_at presence form"),
+        (&worker, "inventory_tail_events_total", "kind", "insert update delete statement unreadable"),
+        (&worker, "inventory_tail_emptied_total", "reason", "no_position position_lost server_changed statement unreadable"),
         (&worker, "inventory_redis_policy_ok", "role", "queue cache"),
         (&worker, "inventory_redis_errors_total", "kind", "unavailable full conflict corrupt unknown bug"),
         (&worker, "inventory_mysql_errors_total", "kind", "unavailable full conflict corrupt unknown bug"),
@@ -155,6 +158,9 @@ async fn counters_say_what_was_asked_and_answered() {
     let shop = Shop::start().await;
     shop.products(3).await;
     let (api, worker) = (shop.api().await, shop.worker().await);
+    // Before that it drops what is cached.
+    let followed = async || (worker.metric("inventory_tail_holder").await == 1.0).then_some(());
+    eventually("the worker follows the binlog", SOON, followed).await;
     use_all_routes(&api).await;
     let text = api.metrics().await;
     let http = |method: &str, route: &str, status: &str| {

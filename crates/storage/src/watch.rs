@@ -2,13 +2,14 @@
 //! and looks at them once a second from then on, for its health and its metrics.
 
 use crate::mysql::migrations::{self, Refusal};
+use crate::mysql::tail::{self, Followed};
 use crate::mysql::{dead_letters, pause};
 use crate::redis::{Info, Link, Node};
 use crate::settings::StoreArgs;
 use crate::status::{self, Depth};
 use crate::{Error, Kind, MySql, Redis};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use telemetry::config::format_duration;
 use telemetry::health::{Health, State};
 use telemetry::metrics::{QueueMetrics, StoreMetrics};
@@ -56,8 +57,6 @@ pub async fn reach(
     };
     tracing::info!(server = deployment.server_version, shards = deployment.shards.count(), id = deployment.id, "mysql is up");
     health.fact("mysql", format!("{}; {}", deployment.server_version, deployment.durability));
-    let ttl = format_duration(args.cache_ttl);
-    health.fact("plain SQL by others", format!("shown within the cache's TTL ({ttl}): nothing follows the binlog yet"));
     let redis = Redis::new(args, &deployment, metrics)?;
     for node in redis.nodes() {
         if let Link::Refused { why } = node.wait(REDIS_AT_START).await {
@@ -79,7 +78,7 @@ pub struct Watched {
 /// Looks at both stores once a second until the process stops; `on_depth` hears what the queue holds.
 pub async fn watch(watched: Watched, on_depth: impl Fn(&Depth), shutdown: Shutdown) {
     let Watched { mysql, redis, health, stores, queue } = watched;
-    let mut looks = 0_u32;
+    let (mut looks, mut tail) = (0_u32, Tail::new());
     while !shutdown.is_requested() {
         let reached = mysql.ping().await;
         health.mysql(reached.as_ref().map_or_else(State::down, |()| State::Up));
@@ -89,6 +88,9 @@ pub async fn watch(watched: Watched, on_depth: impl Fn(&Depth), shutdown: Shutdo
             queue.paused.set(i64::from(paused.is_some()));
             health.fact("queue", paused.map_or_else(|| "not paused".to_owned(), |paused| paused.to_string()));
         }
+        let followed = if reached.is_ok() { tail::followed(&mysql).await.ok() } else { None };
+        health.fact("plain SQL by others", shown(followed.as_ref(), &redis));
+        tail.note(followed.as_ref(), &stores);
         for node in redis.nodes() {
             // A failure shows in the node's link.
             if let Ok(info) = node.info().await {
@@ -104,6 +106,39 @@ pub async fn watch(watched: Watched, on_depth: impl Fn(&Depth), shutdown: Shutdo
             on_depth(&depth);
         }
         shutdown.sleep(INTERVAL).await;
+    }
+}
+
+/// When what others write is shown, in words.
+fn shown(followed: Option<&Followed>, redis: &Redis) -> String {
+    let ttl = || format!("shown within the cache's TTL ({})", format_duration(redis.cache_ttl));
+    match followed {
+        Some(Followed::Closely) => format!("shown within 2 s: {}", Followed::Closely),
+        Some(followed @ Followed::Late(_)) => format!("shown late: {followed}"),
+        Some(followed) => format!("{}: {followed}", ttl()),
+        None => format!("{} at the latest; whether the binlog is followed is not known while MySQL is away", ttl()),
+    }
+}
+
+/// How late plain SQL is shown, as far as this process saw.
+struct Tail {
+    /// When it was last seen to be followed closely, or late by `lag`.
+    seen: Instant,
+    lag: Duration,
+}
+
+impl Tail {
+    fn new() -> Self {
+        Self { seen: Instant::now(), lag: Duration::ZERO }
+    }
+
+    fn note(&mut self, followed: Option<&Followed>, metrics: &StoreMetrics) {
+        if let Some(lag) = followed.and_then(Followed::lag) {
+            (self.seen, self.lag) = (Instant::now(), lag);
+        }
+        // What nobody follows gets older by itself.
+        let unseen = if matches!(followed, Some(Followed::Closely | Followed::Late(_))) { Duration::ZERO } else { self.seen.elapsed() };
+        metrics.tail(followed == Some(&Followed::Closely), self.lag + unseen);
     }
 }
 

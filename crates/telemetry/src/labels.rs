@@ -55,6 +55,7 @@ labels! {
         Settle = "settle",
         Sweep = "sweep",
         Check = "check",
+        Tail = "tail",
         Status = "status",
         Connect = "connect",
     }
@@ -76,6 +77,7 @@ labels! {
         Pause = "pause",
         Letters = "letters",
         Retention = "retention",
+        Tail = "tail",
         Status = "status",
         Migrate = "migrate",
         Connect = "connect",
@@ -188,5 +190,27 @@ labels! {
         Read = "read",
         Mysql = "mysql",
         Settle = "settle",
+    }
+
+    /// What the binlog said of the table of products.
+    TailEvent {
+        Insert = "insert",
+        Update = "update",
+        Delete = "delete",
+        /// A statement that names the table.
+        Statement = "statement",
+        Unreadable = "unreadable",
+    }
+
+    /// Why all product entries were dropped.
+    Emptied {
+        /// Nobody had followed the binlog before.
+        NoPosition = "no_position",
+        /// The binlog no longer has the place where the last worker was.
+        PositionLost = "position_lost",
+        /// Another server, or the same one started again.
+        ServerChanged = "server_changed",
+        Statement = "statement",
+        Unreadable = "unreadable",
     }
 }

@@ -7,8 +7,8 @@
 pub use crate::http_metrics::{COMMON_STATUSES, HttpMetrics, RouteMetrics, RouteSpec};
 pub use crate::instruments::{ByLabel, ByPair, Counter, Gauge, Histogram, Registry, SecondsGauge};
 pub use crate::labels::{
-    BatchResult, CacheResult, CheckField, DrainStage, ErrorKind, IdempotencyResult, KeptTable, Label, MysqlOp, PoolState, PriceResult,
-    PriceStage, RedisOp, RedisRole, ViewOutcome,
+    BatchResult, CacheResult, CheckField, DrainStage, Emptied, ErrorKind, IdempotencyResult, KeptTable, Label, MysqlOp, PoolState,
+    PriceResult, PriceStage, RedisOp, RedisRole, TailEvent, ViewOutcome,
 };
 
 use crate::Build;
@@ -80,6 +80,8 @@ pub struct StoreMetrics {
     mysql_errors: ByPair<MysqlOp, ErrorKind, Counter>,
     mysql_up: Gauge,
     mysql_pool: ByLabel<PoolState, Gauge>,
+    tail_up: Gauge,
+    tail_lag: SecondsGauge,
 }
 
 impl StoreMetrics {
@@ -132,6 +134,11 @@ impl StoreMetrics {
                 "state",
                 "Connections to MySQL that are idle or in use, callers waiting for one, and the limit of the pool",
             ),
+            tail_up: registry.gauge("inventory_tail_up", "1 while a worker, any of them, keeps up with MySQL's binlog, else 0"),
+            tail_lag: registry.seconds(
+                "inventory_tail_lag_seconds",
+                "How late plain SQL of others is shown, seconds; 0 while a worker keeps up with the binlog; it rises while none follows it",
+            ),
         }
     }
 
@@ -182,6 +189,12 @@ impl StoreMetrics {
         self.mysql_pool[PoolState::Idle].set(idle);
         self.mysql_pool[PoolState::InUse].set(in_use);
         self.mysql_pool[PoolState::Waiting].set(waiting);
+    }
+
+    /// Whether the binlog is followed closely, and how late it is if not.
+    pub fn tail(&self, up: bool, lag: Duration) {
+        self.tail_up.set_bool(up);
+        self.tail_lag.set(lag);
     }
 
     pub fn mysql_pool_limit(&self, connections: u16) {
@@ -387,6 +400,36 @@ impl CheckMetrics {
     }
 }
 
+/// The binlog as this worker follows it, if it is the one that does.
+#[derive(Debug)]
+pub struct TailMetrics {
+    pub holder: Gauge,
+    pub events: ByLabel<TailEvent, Counter>,
+    pub deleted: Counter,
+    pub emptied: ByLabel<Emptied, Counter>,
+}
+
+impl TailMetrics {
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            holder: registry.gauge("inventory_tail_holder", "1 while this worker is the one that follows the binlog, else 0"),
+            events: registry.counters(
+                "inventory_tail_events_total",
+                "kind",
+                "Rows of products written and statements about them that this worker read in the binlog, our own writes included",
+            ),
+            deleted: registry
+                .counter("inventory_tail_entries_deleted_total", "Product entries that this worker dropped because the binlog said so"),
+            emptied: registry.counters(
+                "inventory_tail_emptied_total",
+                "reason",
+                "Times that this worker dropped all product entries, by the reason",
+            ),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -398,7 +441,7 @@ mod tests {
         let routes = &[RouteSpec { method: "GET", route: "/v1/products/{id}", statuses: &[200] }];
         let _ = (StoreMetrics::new(&registry), CacheMetrics::new(&registry), PriceMetrics::new(&registry));
         let _ = (IngestMetrics::new(&registry), QueueMetrics::new(&registry), DrainMetrics::new(&registry));
-        let _ = (CheckMetrics::new(&registry), HttpMetrics::new(&registry, routes));
+        let _ = (CheckMetrics::new(&registry), TailMetrics::new(&registry));
         let _ = (IdempotencyMetrics::new(&registry), RetentionMetrics::new(&registry));
         let _ = HttpMetrics::new(&registry, routes);
         let text = registry.render();

@@ -1,4 +1,4 @@
-//! `inventory-worker`: drains the view queue into MySQL.
+//! `inventory-worker`: drains the view queue into MySQL, and drops from the cache what plain SQL of others changed.
 //!
 //! It listens for its metrics and health at once, waits for the stores for as long as it takes, and then drains
 //! until it is asked to stop. Killed at any instruction it loses nothing and counts nothing twice.
@@ -8,6 +8,7 @@ mod config;
 mod drain;
 mod retention;
 mod sweep;
+mod tail;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
@@ -17,9 +18,10 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 use storage::watch::{self, Watched};
+use tail::Tail;
 use telemetry::config::refuse_unknown_variables;
 use telemetry::health::{Health, Role};
-use telemetry::metrics::{CheckMetrics, DrainMetrics, QueueMetrics, Registry, RetentionMetrics, StoreMetrics};
+use telemetry::metrics::{CheckMetrics, DrainMetrics, QueueMetrics, Registry, RetentionMetrics, StoreMetrics, TailMetrics};
 use telemetry::ops::{Ops, serve_ops};
 use telemetry::stop::Shutdown;
 
@@ -52,8 +54,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let stores = Arc::new(StoreMetrics::new(&registry));
     let (queue, drain) = (Arc::new(QueueMetrics::new(&registry)), Arc::new(DrainMetrics::new(&registry)));
     let checks = CheckMetrics::new(&registry);
-
     let retained = Arc::new(RetentionMetrics::new(&registry));
+    let tail = TailMetrics::new(&registry);
 
     let listen = config.worker_ops_listen;
     config.tokens.check_listener(listen, "INVENTORY_WORKER_OPS_LISTEN").map_err(|error| anyhow!(error))?;
@@ -69,6 +71,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(sweep::run(mysql.clone(), redis.clone(), shutdown.clone()));
     tokio::spawn(check::run(mysql.clone(), redis.clone(), checks, shutdown.clone()));
     tokio::spawn(retention::run(mysql.clone(), retained, shutdown.clone()));
+    tokio::spawn(Tail::new(mysql.clone(), redis.clone(), tail).run(shutdown.clone()));
     let drain = Arc::new(Drain::new(mysql, redis, config.drain, drain));
     let draining = drain.run(&shutdown);
     tokio::pin!(draining);

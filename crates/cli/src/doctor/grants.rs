@@ -14,6 +14,12 @@ const GRANTS: &str = include_str!("../../../../deploy/grants.sql");
 /// Rights that reach beyond one database; who has one of them is an administrator.
 const FAR: [&str; 4] = ["ALL PRIVILEGES", "SUPER", "CREATE USER", "SYSTEM_USER"];
 
+/// What stands for the whole server in a grant.
+const SERVER: &str = "*.*";
+
+/// Rights that MariaDB shows under another name than the one that both servers take.
+const MARIADB_NAMES: [(&str, &str); 1] = [("REPLICATION CLIENT", "BINLOG MONITOR")];
+
 /// What one program needs.
 #[derive(Debug)]
 struct Duty {
@@ -21,19 +27,20 @@ struct Duty {
     lines: Vec<Line>,
 }
 
-/// Rights on one table, or on all (`*`).
+/// Rights on one table, on all of the database (`*`), or on the server (`*.*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Line {
     rights: &'static str,
     table: &'static str,
 }
 
-/// Reads `GRANT INSERT, UPDATE ON inventory.products TO inventory_api;`.
+/// Reads `GRANT INSERT, UPDATE ON inventory.products TO inventory_api;` and `GRANT REPLICATION SLAVE ON *.* TO inventory_worker;`.
 fn duties() -> Vec<Duty> {
     let mut duties: Vec<Duty> = Vec::new();
     for line in GRANTS.lines() {
-        let Some((rights, rest)) = line.strip_prefix("GRANT ").and_then(|line| line.split_once(" ON inventory.")) else { continue };
-        let Some((table, program)) = rest.trim_end_matches(';').split_once(" TO inventory_") else { continue };
+        let Some((rights, rest)) = line.strip_prefix("GRANT ").and_then(|line| line.split_once(" ON ")) else { continue };
+        let Some((on, program)) = rest.trim_end_matches(';').split_once(" TO inventory_") else { continue };
+        let table = on.strip_prefix("inventory.").unwrap_or(on);
         let line = Line { rights, table };
         match duties.iter_mut().find(|duty| duty.program == program) {
             Some(duty) => duty.lines.push(line),
@@ -95,13 +102,16 @@ fn enough(server: &Server, grants: &[Grant], complete: &[&str]) -> Verdict {
 }
 
 fn may(grants: &[Grant], database: &str, right: &str, table: &str) -> bool {
-    let has = |grant: &Grant| grant.rights.iter().any(|held| held == right || held == "ALL PRIVILEGES" || held == "ALL");
+    let other_name = MARIADB_NAMES.iter().find(|(name, _)| *name == right).map_or(right, |(_, other)| other);
+    let has = |grant: &Grant| grant.rights.iter().any(|held| [right, other_name, "ALL PRIVILEGES", "ALL"].contains(&held.as_str()));
     grants.iter().any(|grant| has(grant) && covers(&grant.on, database, table))
 }
 
 fn covers(on: &str, database: &str, table: &str) -> bool {
     match on.rsplit_once('.') {
         Some(("*", "*")) => true,
+        // Only that covers the server.
+        _ if table == SERVER => false,
         Some((pattern, "*")) => is_like(pattern.as_bytes(), database.as_bytes()),
         Some((name, one)) => name == database && one == table,
         None => false,
@@ -123,8 +133,12 @@ fn is_like(pattern: &[u8], text: &[u8]) -> bool {
 /// The statement that gives the user a right.
 fn grant(server: &Server, rights: &str, table: &str) -> String {
     let (name, host) = server.user.rsplit_once('@').unwrap_or((&server.user, "%"));
-    let table = if table == "*" { "*".to_owned() } else { format!("`{table}`") };
-    format!("GRANT {rights} ON `{}`.{table} TO '{name}'@'{host}';", server.database)
+    let on = match table {
+        SERVER => SERVER.to_owned(),
+        "*" => format!("`{}`.*", server.database),
+        table => format!("`{}`.`{table}`", server.database),
+    };
+    format!("GRANT {rights} ON {on} TO '{name}'@'{host}';")
 }
 
 /// What could not be examined: no fault of the server, but of our rights or of what is not there yet.
@@ -143,7 +157,8 @@ mod tests {
     #[test]
     fn the_shipped_grants_name_what_each_program_needs() {
         let programs: Vec<_> = duties().iter().map(|duty| (duty.program, duty.lines.len())).collect();
-        assert_eq!(programs, [("migrate", 1), ("api", 8), ("worker", 7)]);
+        assert_eq!(programs, [("migrate", 1), ("api", 8), ("worker", 9)]);
+        assert_eq!(duties()[2].lines[8], Line { rights: "REPLICATION SLAVE, REPLICATION CLIENT", table: SERVER });
         assert_eq!(duties()[1].lines[1], Line { rights: "INSERT, UPDATE", table: "products" });
     }
 
@@ -160,6 +175,16 @@ mod tests {
             ("shopx1.products", false),
         ] {
             assert_eq!(covers(on, "shop_1", "products"), covered, "{on}");
+            assert_eq!(covers(on, "shop_1", SERVER), on == SERVER, "{on}");
         }
+    }
+
+    #[test]
+    fn a_right_is_known_by_both_of_its_names() {
+        let held = |right: &str| [Grant { rights: vec![right.to_owned()], on: SERVER.to_owned() }];
+        for name in ["REPLICATION CLIENT", "BINLOG MONITOR", "ALL PRIVILEGES"] {
+            assert!(may(&held(name), "shop", "REPLICATION CLIENT", SERVER), "{name}");
+        }
+        assert!(!may(&held("REPLICATION SLAVE"), "shop", "REPLICATION CLIENT", SERVER));
     }
 }

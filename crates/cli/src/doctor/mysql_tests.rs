@@ -5,6 +5,7 @@ use super::*;
 use storage::fields::Clock;
 use storage::mysql::migrations::Migration;
 use storage::mysql::server::{Grant, Table};
+use storage::mysql::tail::Followed;
 use storage::{Error, Kind};
 
 const GLOBAL: [(&str, &str); 12] = [
@@ -60,6 +61,7 @@ fn facts(global: &[(&'static str, &'static str)], session: &[(&'static str, &'st
         shards: Ok(vec![0, 1, 2, 3]),
         deployment: Ok(Some("d".into())),
         tables: Ok(vec![Table { name: "products".into(), engine: "InnoDB".into() }]),
+        tail: Ok(Followed::Closely),
         clock: Ok(Clock { ahead_ms: 1, within_ms: 1 }),
     };
     Facts { server, connections: 32, cache_ttl: Duration::from_secs(300) }
@@ -176,6 +178,26 @@ fn a_gap_among_the_shards_a_foreign_engine_and_a_newer_schema_are_found() {
     assert_eq!((one(&newer).check, one(&newer).state), ("schema", State::Warn));
     newer.server.migrations.as_mut().unwrap()[1].applied_on = None;
     assert_eq!((one(&newer).state, one(&newer).cure[0].line.as_str()), (State::Bad, "inventoryctl migrate"));
+}
+
+#[test]
+fn a_binlog_that_nobody_follows_is_told_with_the_line_that_mends_it() {
+    let judged = |followed: Followed| {
+        let mut facts = facts(&[], &[]);
+        facts.server.tail = Ok(followed);
+        let found = one(&facts);
+        assert_eq!(found.check, "tail");
+        (found.state, found.cure[0].line.clone())
+    };
+    let why = |why: &str| Followed::Not { why: Some(why.to_owned()) };
+    assert_eq!(judged(Followed::Not { why: None }), (State::Note, "start inventory-worker".to_owned()));
+    assert_eq!(judged(why("it may not; GRANT A, B ON *.* TO 'w'@'%'")), (State::Warn, "GRANT A, B ON *.* TO 'w'@'%';".to_owned()));
+    assert_eq!(judged(Followed::Late(Duration::from_secs(11))).0, State::Warn);
+    let mut mixed = facts(&[("binlog_format", "MIXED")], &[]);
+    assert_eq!((one(&mixed).check, one(&mixed).state), ("binlog_format", State::Note));
+    mixed.server.global = fields(&GLOBAL, &[("log_bin", "OFF")]);
+    mixed.server.tail = Ok(why("log_bin is OFF; restart"));
+    assert_eq!(one(&mixed).check, "binlog", "which says it all");
 }
 
 #[test]

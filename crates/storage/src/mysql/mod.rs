@@ -4,6 +4,7 @@
 //! call runs as a task of its own that nobody cancels; its caller waits for a bounded time and then goes
 //! on without it. What such a task still holds is bounded by the pool.
 
+pub mod binlog;
 pub mod dead_letters;
 pub mod idempotency;
 pub mod migrations;
@@ -13,6 +14,7 @@ pub mod price_history;
 pub mod products;
 pub mod server;
 pub mod stock;
+pub mod tail;
 pub mod view_counts;
 
 use crate::{Error, Kind};

@@ -3,6 +3,7 @@
 //! Reads only, and with the least rights: what the user may not see is an error in its own field, and the rest is there.
 
 use super::migrations::{self, Migration};
+use super::tail::{self, Followed};
 use super::{MySql, take};
 use crate::fields::{Clock, Fields};
 use crate::watch::now_ms;
@@ -59,6 +60,8 @@ pub struct Server {
     /// Id of the deployment, once it is migrated.
     pub deployment: Result<Option<String>, Error>,
     pub tables: Result<Vec<Table>, Error>,
+    /// Whether a worker follows the binlog.
+    pub tail: Result<Followed, Error>,
     pub clock: Result<Clock, Error>,
 }
 
@@ -107,6 +110,7 @@ pub async fn examine(mysql: &MySql) -> Result<Server, Error> {
         shards: shards(mysql).await,
         deployment: text(mysql, "SELECT id AS it FROM deployment").await,
         tables: tables(mysql).await,
+        tail: tail::followed(mysql).await,
         clock: clock(mysql).await,
     })
 }

@@ -5,7 +5,7 @@
 //! | key | type | written by | read by | lifetime |
 //! |---|---|---|---|---|
 //! | `<prefix>:owner` | string: deployment id | the first process | every process that connects | for ever |
-//! | `<prefix>:{<shard>}:c:<run8>:p:<id>` | string: product entry, see `product_cache.rs` | catalog | catalog | `INVENTORY_CACHE_TTL` ± 10 % |
+//! | `<prefix>:{<shard>}:c:<run8>:p:<id>` | string: product entry, see `product_cache.rs` | catalog, tail | catalog | `INVENTORY_CACHE_TTL` ± 10 % |
 //! | `<prefix>:{<shard>}:t:<run8>:<id>` | string: views in MySQL, a bare number because settle adds to it | catalog, settle | catalog | `INVENTORY_CACHE_TTL` ± 10 % |
 //! | `<prefix>:{<shard>}:open` | list of records | push | claim | until claimed |
 //! | `<prefix>:{<shard>}:batch`, `:batch_id`, `:sums` | the one sealed batch: records, its UUID, hash id → views (`#` entries, `=` views) | claim | worker | until settled |
@@ -27,6 +27,8 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Keys {
     shards: Shards,
+    /// What the names of the keys of any shard match.
+    all: Arc<str>,
     queues: Arc<[Queue]>,
 }
 
@@ -66,7 +68,7 @@ impl Keys {
                 claimant: key("claimant"),
             }
         };
-        Self { shards, queues: shards.all().map(queue).collect() }
+        Self { shards, all: format!("{prefix}:{{*}}:").into(), queues: shards.all().map(queue).collect() }
     }
 
     #[must_use]
@@ -87,6 +89,11 @@ impl Keys {
         let prefix = &self.queue(self.shards.of(id)).prefix;
         let mut digits = itoa::Buffer::new();
         [prefix, "c:", run8, ":p:", digits.format(id.get())].concat()
+    }
+
+    /// Matches the entries of all products, of every run of the server and every shard, however many those were.
+    pub(crate) fn all_entries(&self) -> String {
+        [&self.all, "c:*:p:*"].concat()
     }
 
     /// What stands before the id in the key of a cached total.
@@ -118,6 +125,7 @@ mod tests {
         assert_eq!(keys.entry("0a1b2c3d", id), "shop:{0}:c:0a1b2c3d:p:42");
         assert_eq!(keys.total_prefix("0a1b2c3d", 0), "shop:{0}:t:0a1b2c3d:");
         assert_eq!(keys.queue(0).open, "shop:{0}:open");
+        assert_eq!(keys.all_entries(), "shop:{*}:c:*:p:*");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod errors;
 mod greeting;
 mod info;
 pub mod inspect;
+mod invalidate;
 pub mod keys;
 mod node;
 pub mod product_cache;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use telemetry::metrics::StoreMetrics;
 
 pub use info::{Info, Link, Roles};
+pub use invalidate::CHUNK;
 pub use node::{Node, Session};
 
 /// Both roles of Redis as one process uses them: the queue, and the cache, which may be the same server.

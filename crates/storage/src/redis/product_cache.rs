@@ -224,16 +224,18 @@ impl Redis {
         session.command(RedisOp::Mark, &::redis::Cmd::del(self.keys.entry(session.run8(), id))).await
     }
 
-    /// Deletes many entries, so many at a time that no call holds Redis for long. The caller holds the locks of all the rows.
+    /// Deletes many entries, so many at a time that no call holds Redis for long. A writer's caller holds the locks of all the
+    /// rows. Returns how many were there.
     ///
     /// # Errors
     /// Any: some entries may still be there.
-    pub async fn drop_entries(&self, session: &Session, ids: &[ProductId]) -> Result<(), Error> {
+    pub async fn drop_entries(&self, session: &Session, ids: &[ProductId]) -> Result<u64, Error> {
+        let mut dropped = 0;
         for chunk in ids.chunks(DROPPED_AT_ONCE) {
             let keys: Vec<_> = chunk.iter().map(|id| self.keys.entry(session.run8(), *id)).collect();
-            session.command::<()>(RedisOp::Mark, &::redis::Cmd::unlink(keys)).await?;
+            dropped += session.command::<u64>(RedisOp::Mark, &::redis::Cmd::unlink(keys)).await?;
         }
-        Ok(())
+        Ok(dropped)
     }
 
     /// Replaces the marker with what was committed, unless something came between.

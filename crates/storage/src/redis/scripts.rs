@@ -13,6 +13,7 @@ pub(crate) struct Scripts {
     pub(crate) shown: Script,
     pub(crate) shown_store: Script,
     pub(crate) status: Script,
+    pub(crate) tail: Script,
 }
 
 pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
@@ -25,10 +26,22 @@ pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     shown: Script::new(include_str!("lua/shown.lua")),
     shown_store: Script::new(include_str!("lua/shown_store.lua")),
     status: Script::new(include_str!("lua/status.lua")),
+    tail: Script::new(include_str!("lua/tail.lua")),
 });
 
 impl Scripts {
-    pub(crate) fn all(&self) -> [&Script; 9] {
-        [&self.acquire, &self.replace, &self.discard, &self.push, &self.claim, &self.settle, &self.shown, &self.shown_store, &self.status]
+    pub(crate) fn all(&self) -> [&Script; 10] {
+        [
+            &self.acquire,
+            &self.replace,
+            &self.discard,
+            &self.push,
+            &self.claim,
+            &self.settle,
+            &self.shown,
+            &self.shown_store,
+            &self.status,
+            &self.tail,
+        ]
     }
 }

@@ -1,0 +1,390 @@
+//! The tail of the binlog: what other systems write into `products` with plain SQL loses its cache entry, within two seconds.
+//!
+//! One worker of a deployment follows, the one that has the named lock; the others try for it once a second. It reads from the
+//! position that was kept, drops what each event shows to be old, and then keeps the new position: an event may be acted upon
+//! twice and is never left out. Dropping is always safe, so whatever is doubtful drops: a row whose version did not rise or
+//! that cannot be read, and, all entries at once, a statement about the table, a position that is lost, another server.
+//!
+//! Entries are dropped *after* the change is committed, so this alone would not keep a reader from storing an old row just
+//! afterwards. The shared row lock of every fill does (`mysql::products::find_for_fill`): also where an event comes before
+//! the row is visible (<https://bugs.mysql.com/bug.php?id=120471>).
+//!
+//! No promise of the API's own writes rests on this; without it plain SQL is shown when the cache's TTL ends.
+
+use domain::ProductId;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use storage::mysql::binlog::{self, Binlog, Change, Position, What};
+use storage::mysql::server::is_denied;
+use storage::mysql::tail::{self, Hold, Source};
+use storage::redis::CHUNK;
+use storage::{Error, Kind, MySql, Redis};
+use telemetry::metrics::{Emptied, TailEvent, TailMetrics};
+use telemetry::stop::Shutdown;
+
+/// Between attempts to become the one that follows.
+const ATTEMPT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Between looks at a binlog that cannot be followed until somebody mends it.
+const OFF_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a change waits for others while the stream brings more without a pause.
+const GATHER_LIMIT: Duration = Duration::from_millis(20);
+
+/// The position is kept this often at most: keeping it is an event of the binlog itself.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Pause before Redis is asked again to drop entries: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Later than this is told to everybody, seconds. Times of events are whole seconds, so that 1 may be nothing.
+const LATE_SECONDS: u64 = 2;
+
+/// By how much the time at which a server was started may differ between two looks, seconds.
+const CLOCK_SLACK_SECONDS: u64 = 2;
+
+/// The tail of one worker.
+pub(crate) struct Tail {
+    mysql: MySql,
+    redis: Redis,
+    metrics: TailMetrics,
+}
+
+/// Why the tail is not followed any more.
+enum Ended {
+    /// Another worker follows.
+    Elsewhere,
+    /// It passes: MySQL is away, the right to follow was lost.
+    Lost(Error),
+    /// Somebody has to mend it.
+    Off(String),
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Self::Lost(error)
+    }
+}
+
+/// Entries that are to be dropped.
+#[derive(Clone, Copy)]
+enum Entries<'a> {
+    All,
+    /// With the version that each row rose to; none: whatever is there.
+    These(&'a [(ProductId, Option<u64>)]),
+}
+
+/// What was read and not acted upon yet.
+#[derive(Default)]
+struct Pending {
+    /// To what the version rose; none: whatever is there goes.
+    changes: BTreeMap<ProductId, Option<u64>>,
+    empty: Option<Emptied>,
+    since: Option<Instant>,
+}
+
+/// How far the work has come, by the server's clock in seconds since 1970 UTC.
+#[derive(Default)]
+struct Progress {
+    /// All that was committed before this was acted upon.
+    done: AtomicU64,
+    now: AtomicU64,
+}
+
+impl Tail {
+    pub(crate) fn new(mysql: MySql, redis: Redis, metrics: TailMetrics) -> Self {
+        Self { mysql, redis, metrics }
+    }
+
+    /// Follows, or tries to, until the process is asked to stop. What keeps it from following is told once, until it follows
+    /// again or something else does.
+    pub(crate) async fn run(self, shutdown: Shutdown) {
+        let mut told = String::new();
+        while !shutdown.is_requested() {
+            let ended = tokio::select! {
+                ended = self.hold(&mut told) => ended,
+                () = shutdown.requested() => break,
+            };
+            self.metrics.holder.set_bool(false);
+            let pause = match ended {
+                Ended::Elsewhere => ATTEMPT_INTERVAL,
+                Ended::Lost(error) => {
+                    tell(&mut told, &error.to_string(), "the binlog is taken up again");
+                    ATTEMPT_INTERVAL
+                }
+                Ended::Off(why) => {
+                    tell(&mut told, &why, "the binlog is not followed, so plain SQL of others is shown when the cache's TTL ends");
+                    // Where that cannot be written, the others learn that nobody follows.
+                    let _ = tail::note_off(&self.mysql, &why).await;
+                    OFF_INTERVAL
+                }
+            };
+            shutdown.sleep(pause).await;
+        }
+    }
+
+    /// Follows for as long as this worker has the lock. Cancelling it at any point leaves out nothing: the next holder goes on
+    /// from the position that was kept.
+    async fn hold(&self, told: &mut String) -> Ended {
+        let mut hold = match Hold::take(&self.mysql).await {
+            Ok(Some(hold)) => hold,
+            Ok(None) => return Ended::Elsewhere,
+            Err(error) => return Ended::Lost(error),
+        };
+        let progress = Progress::default();
+        let ended = tokio::select! {
+            Err(ended) = self.begin_and_follow(&progress, told) => ended,
+            Err(ended) = self.keep(&mut hold, &progress) => ended,
+        };
+        hold.release().await;
+        ended
+    }
+
+    /// Tells the server once a second that this worker lives, and everybody when it falls behind or has caught up.
+    async fn keep(&self, hold: &mut Hold, progress: &Progress) -> Result<Infallible, Ended> {
+        let mut late = true;
+        loop {
+            progress.now.store(hold.ping().await?, Ordering::Relaxed);
+            let done = progress.done.load(Ordering::Relaxed);
+            let is_late = progress.now.load(Ordering::Relaxed).saturating_sub(done) > LATE_SECONDS;
+            if done > 0 && is_late != late {
+                tail::note_following(&self.mysql, is_late.then_some(done)).await?;
+                late = is_late;
+            }
+            tokio::time::sleep(tail::PING_INTERVAL).await;
+        }
+    }
+
+    async fn begin_and_follow(&self, progress: &Progress, told: &mut String) -> Result<Infallible, Ended> {
+        let source = tail::source(&self.mysql).await?;
+        if let Some(why) = source.blocked {
+            return Err(Ended::Off(why));
+        }
+        let from = match self.begin(&source, progress).await {
+            Err(error) if is_denied(&error) => return Err(Ended::Off(tail::missing_right(&self.mysql, &error).await?)),
+            from => from?,
+        };
+        match self.follow(&source, &from, progress, told).await {
+            Err(Ended::Lost(error)) if is_denied(&error) => Err(Ended::Off(tail::missing_right(&self.mysql, &error).await?)),
+            Err(Ended::Lost(error)) if binlog::is_position_lost(&error) => {
+                tracing::warn!("the binlog has no place {} {} any more: {error}", from.file, from.offset);
+                self.begin_anew(&source, Emptied::PositionLost).await?;
+                Err(Ended::Lost(error))
+            }
+            ended => ended,
+        }
+    }
+
+    /// Where to go on from. Everything is dropped first unless all changes since then are known to come.
+    async fn begin(&self, source: &Source, progress: &Progress) -> Result<Position, Error> {
+        let Some(saved) = tail::saved(&self.mysql).await? else {
+            tail::note_following(&self.mysql, Some(source.now)).await?;
+            return self.begin_anew(source, Emptied::NoPosition).await;
+        };
+        progress.done.store(saved.at, Ordering::Relaxed);
+        tail::note_following(&self.mysql, Some(saved.at)).await?;
+        if saved.server != source.server {
+            return self.begin_anew(source, Emptied::ServerChanged).await;
+        }
+        // A server that was started again may have lost what was committed and cached, if it is not set to keep it.
+        if saved.started.abs_diff(source.started) > CLOCK_SLACK_SECONDS {
+            self.empty(Emptied::ServerChanged).await;
+        }
+        Ok(saved.position)
+    }
+
+    /// Drops everything and begins where the binlog ends now. In this order: what is written in between is dropped twice.
+    async fn begin_anew(&self, source: &Source, reason: Emptied) -> Result<Position, Error> {
+        let end = binlog::end(&self.mysql).await?;
+        self.empty(reason).await;
+        tail::save(&self.mysql, &end, source).await?;
+        Ok(end)
+    }
+
+    async fn follow(&self, source: &Source, from: &Position, progress: &Progress, told: &mut String) -> Result<Infallible, Ended> {
+        let mut binlog = Binlog::open(&self.mysql, from).await?;
+        let (mut pending, mut place) = (Pending::default(), Place::new(from.clone()));
+        loop {
+            let ready = if pending.is_due() { None } else { binlog.ready().await };
+            let read = match ready {
+                Some(read) => read?,
+                None => {
+                    self.act(&mut pending).await?;
+                    progress.advance(place.at);
+                    place.keep(&self.mysql, source).await;
+                    binlog.next().await?
+                }
+            };
+            if place.is_of_another_file(binlog.file()) {
+                tracing::warn!(file = from.file, "the binlog was begun anew");
+                self.begin_anew(source, Emptied::PositionLost).await?;
+                return Err(Error::new(Kind::Unavailable, "MySQL: the binlog was begun anew").into());
+            }
+            if !self.metrics.holder.get().is_positive() {
+                self.metrics.holder.set_bool(true);
+                told.clear();
+                tracing::info!(file = from.file, offset = from.offset, "following the binlog");
+            }
+            self.note(&read.what, &mut pending, &mut place);
+            if read.what == What::Idle {
+                progress.caught_up();
+            }
+            place.at = place.at.max(read.at.map_or(0, u64::from));
+            place.passed = read.passed.or(place.passed.take());
+        }
+    }
+
+    /// Counts what was read, and puts it among what is to be dropped.
+    fn note(&self, what: &What, pending: &mut Pending, place: &mut Place) {
+        match what {
+            What::Other | What::Idle => return,
+            What::Rows(changes) => {
+                for change in changes {
+                    self.metrics.events[change.kind].inc();
+                    pending.add(change);
+                }
+            }
+            What::Statement => {
+                self.metrics.events[TailEvent::Statement].inc();
+                pending.empty(Emptied::Statement);
+            }
+            What::Unreadable(what) => {
+                self.metrics.events[TailEvent::Unreadable].inc();
+                tracing::warn!("the binlog has what cannot be read, so all product entries are dropped: {what}");
+                pending.empty(Emptied::Unreadable);
+            }
+        }
+        place.unsaved = true;
+    }
+
+    /// Drops what is pending; returns when it is dropped, however long Redis is away.
+    async fn act(&self, pending: &mut Pending) -> Result<(), Ended> {
+        let Pending { changes, empty, .. } = std::mem::take(pending);
+        if let Some(reason) = empty {
+            self.empty(reason).await;
+            // Compressed events are no use to go on with; somebody may have switched them on.
+            let blocked = if reason == Emptied::Unreadable { tail::source(&self.mysql).await?.blocked } else { None };
+            return blocked.map_or(Ok(()), |why| Err(Ended::Off(why)));
+        }
+        let changes: Vec<_> = changes.into_iter().collect();
+        for chunk in changes.chunks(CHUNK) {
+            self.until_dropped(Entries::These(chunk)).await;
+        }
+        Ok(())
+    }
+
+    async fn empty(&self, reason: Emptied) {
+        let dropped = self.until_dropped(Entries::All).await;
+        self.metrics.emptied[reason].inc();
+        tracing::info!(?reason, dropped, "all product entries were dropped");
+    }
+
+    /// Drops entries, again for as long as Redis is away. Returns how many were there.
+    async fn until_dropped(&self, entries: Entries<'_>) -> u64 {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.dropped(entries).await {
+                Ok(dropped) => {
+                    self.metrics.deleted.add(dropped);
+                    return dropped;
+                }
+                Err(error) => tracing::debug!(?pause, "product entries wait to be dropped: {error}"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn dropped(&self, entries: Entries<'_>) -> Result<u64, Error> {
+        match entries {
+            Entries::All => self.redis.drop_all_entries().await,
+            Entries::These(changes) => self.redis.drop_overtaken(&self.redis.cache.session()?, changes).await,
+        }
+    }
+}
+
+/// Says it unless it was the last that was said.
+fn tell(told: &mut String, why: &str, so: &str) {
+    if told != why {
+        tracing::warn!("{so}: {why}");
+        why.clone_into(told);
+    }
+}
+
+impl Pending {
+    fn add(&mut self, change: &Change) {
+        self.since.get_or_insert_with(Instant::now);
+        let version = self.changes.entry(change.id).or_insert(change.version);
+        // Of several changes the last version counts, unless one of them takes whatever is there.
+        *version = version.zip(change.version).map(|(one, other)| one.max(other));
+    }
+
+    fn empty(&mut self, reason: Emptied) {
+        self.since.get_or_insert_with(Instant::now);
+        self.empty = Some(reason);
+        self.changes.clear();
+    }
+
+    fn is_due(&self) -> bool {
+        self.changes.len() >= CHUNK || self.since.is_some_and(|since| since.elapsed() >= GATHER_LIMIT)
+    }
+}
+
+/// Where the stream is.
+struct Place {
+    /// As it was kept last, or is to be kept next.
+    position: Position,
+    /// Passed since then.
+    passed: Option<Position>,
+    unsaved: bool,
+    kept: Instant,
+    /// When the newest of what was read was executed, seconds since 1970 UTC.
+    at: u64,
+}
+
+impl Place {
+    fn new(position: Position) -> Self {
+        Self { position, passed: None, unsaved: false, kept: Instant::now(), at: 0 }
+    }
+
+    /// Whether the file in which we are is not the one that the position was kept for, but one that took its name.
+    fn is_of_another_file(&mut self, (file, begun): (&str, u64)) -> bool {
+        if begun == 0 || self.position.begun == begun || self.position.file != file {
+            return false;
+        }
+        // At the end of a binlog it is not known yet.
+        let known = self.position.begun != 0;
+        self.position.begun = begun;
+        self.unsaved = true;
+        known
+    }
+
+    /// Keeps the position if there is something to keep and the last time is long enough ago; all before it was acted upon.
+    async fn keep(&mut self, mysql: &MySql, source: &Source) {
+        if let Some(passed) = self.passed.take() {
+            self.unsaved |= passed.file != self.position.file;
+            self.position = passed;
+        }
+        if !self.unsaved || self.kept.elapsed() < SAVE_INTERVAL {
+            return;
+        }
+        match tail::save(mysql, &self.position, source).await {
+            Ok(()) => self.unsaved = false,
+            Err(error) => tracing::debug!("the position in the binlog was not kept: {error}"),
+        }
+        self.kept = Instant::now();
+    }
+}
+
+impl Progress {
+    fn advance(&self, at: u64) {
+        self.done.fetch_max(at, Ordering::Relaxed);
+    }
+
+    fn caught_up(&self) {
+        self.advance(self.now.load(Ordering::Relaxed));
+    }
+}

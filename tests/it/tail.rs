@@ -1,0 +1,165 @@
+//! Plain SQL of others: shown within two seconds through every API while a worker follows the binlog, and said where none can.
+
+use harness::{Program, SOON, Seen, Shop, ShopOptions, eventually};
+use mysql_async::prelude::Queryable;
+use std::time::{Duration, Instant};
+
+/// The promise: from the statement's answer until every API shows it.
+const BOUND: Duration = Duration::from_secs(2);
+
+/// So long that nothing ends by itself during a test.
+const LONG: &str = "10m";
+
+fn long() -> Vec<(&'static str, String)> {
+    vec![("INVENTORY_CACHE_TTL", LONG.into()), ("INVENTORY_CACHE_NEGATIVE_TTL", LONG.into())]
+}
+
+async fn shop(own_mysql: bool) -> Shop {
+    Shop::with(ShopOptions { own_mysql, environment: long(), ..ShopOptions::default() }).await
+}
+
+/// Waits until a worker keeps up, as the program itself tells.
+async fn is_followed(program: &Program) {
+    eventually("the binlog is followed", SOON, async || (program.metric("inventory_tail_up").await == 1.0).then_some(())).await;
+}
+
+/// Reads it twice, so that it is in the cache.
+async fn warm(api: &Program, id: u64) -> Seen {
+    eventually("the cache has it", SOON, async || {
+        let seen = api.see(id).await;
+        (seen.cache == "hit").then_some(seen)
+    })
+    .await
+}
+
+/// Whether this is what everybody is to see: a price, or nothing there.
+fn is(seen: &Seen, amount: Option<&str>) -> bool {
+    match amount {
+        Some(amount) => seen.status == 200 && seen.amount == amount,
+        None => seen.status == 404,
+    }
+}
+
+/// Runs a statement and waits until all APIs show what it made; returns how long that took after its answer.
+async fn shown(shop: &Shop, apis: &[&Program], sql: &str, id: u64, amount: Option<&str>) -> Duration {
+    for api in apis {
+        warm(api, id).await;
+    }
+    shop.run(sql).await;
+    let started = Instant::now();
+    for api in apis {
+        eventually(sql, BOUND, async || is(&api.see(id).await, amount).then_some(())).await;
+    }
+    let took = started.elapsed();
+    assert!(took < BOUND, "{sql}: {took:?}");
+    took
+}
+
+#[tokio::test]
+async fn each_kind_of_statement_is_shown_within_two_seconds_through_every_api() {
+    let shop = shop(false).await;
+    shop.products(5).await;
+    let (one, two, worker) = (shop.api().await, shop.api().await, shop.worker().await);
+    is_followed(&one).await;
+    let mut lags = Vec::new();
+    let nine = "INSERT INTO products (id, sku, name, price, currency) VALUES (9, 'P9', 'Product 9', 1.50, 'GBP')";
+    let again = format!("{nine} ON DUPLICATE KEY UPDATE price = 2.50");
+    for (sql, id, amount) in [
+        ("UPDATE products SET price = 2.00 WHERE id = 1", 1, Some("2.00")),
+        ("UPDATE products SET price = 3.00, version = version + 1 WHERE id = 1", 1, Some("3.00")),
+        ("UPDATE products SET price = 4.00, version = 1 WHERE id = 1", 1, Some("4.00")),
+        // Beyond what a double tells apart.
+        ("UPDATE products SET price = 5.00, version = 18446744073709551614 WHERE id = 1", 1, Some("5.00")),
+        ("UPDATE products SET price = 6.00, version = 18446744073709551615 WHERE id = 1", 1, Some("6.00")),
+        ("REPLACE INTO products (id, sku, price, currency) VALUES (1, 'P1', 7.00, 'GBP')", 1, Some("7.00")),
+        (nine, 9, Some("1.50")),
+        (&again, 9, Some("2.50")),
+        ("DELETE FROM products WHERE id = 2", 2, None),
+        ("UPDATE products SET deleted_at = NOW(6) WHERE id = 3", 3, None),
+        ("UPDATE products SET id = 12 WHERE id = 4", 4, None),
+        ("UPDATE products SET id = 13 WHERE id = 12", 13, Some("1.00")),
+        ("UPDATE products p JOIN (SELECT 5 AS id) d ON d.id = p.id SET p.price = 8.00", 5, Some("8.00")),
+        ("ALTER TABLE products ADD COLUMN colour VARCHAR(20) NULL FIRST", 5, Some("8.00")),
+        ("UPDATE products SET price = 9.00, colour = 'red' WHERE id = 5", 5, Some("9.00")),
+        ("TRUNCATE products", 5, None),
+    ] {
+        lags.push((shown(&shop, &[&one, &two], sql, id, amount).await, sql.to_owned()));
+    }
+    lags.sort();
+    println!("shown after: median {:?}, slowest {:?}", lags[lags.len() / 2].0, lags.last());
+    assert!(worker.metric("inventory_tail_events_total{kind=\"update\"}").await >= 9.0);
+    assert!(worker.metric("inventory_tail_emptied_total{reason=\"statement\"}").await >= 2.0);
+    assert_eq!(worker.metric("inventory_tail_emptied_total{reason=\"unreadable\"}").await, 0.0);
+}
+
+#[tokio::test]
+async fn our_own_writes_are_not_taken_for_those_of_others() {
+    let shop = shop(false).await;
+    shop.products(3).await;
+    let (api, worker) = (shop.api().await, shop.worker().await);
+    is_followed(&api).await;
+    for amount in ["2.00", "3.00", "4.00"] {
+        assert_eq!(api.put_price(1, amount).await.status, 200);
+    }
+    let updates = async || worker.metric("inventory_tail_events_total{kind=\"update\"}").await;
+    eventually("the writes were read", SOON, async || (updates().await == 3.0).then_some(())).await;
+    // What comes after them has been acted upon, so they have.
+    let gone = shown(&shop, &[&api], "DELETE FROM products WHERE id = 3", 3, None).await;
+    assert_eq!(api.see(1).await.cache, "hit", "after {gone:?}");
+    assert_eq!(worker.metric("inventory_tail_entries_deleted_total").await, 1.0);
+}
+
+#[tokio::test]
+async fn a_burst_of_plain_sql_costs_few_calls_of_redis() {
+    let shop = shop(false).await;
+    shop.products(1_000).await;
+    let (api, worker) = (shop.api().await, shop.worker().await);
+    is_followed(&api).await;
+    for id in [1, 500, 1_000] {
+        warm(&api, id).await;
+    }
+    let calls = "inventory_redis_op_duration_seconds_count{op=\"tail\"}";
+    let before = worker.metric(calls).await;
+    let mut conn = shop.sql_connection().await;
+    for id in 1..=1_000 {
+        conn.query_drop(format!("UPDATE products SET price = 2.00 WHERE id = {id}")).await.unwrap();
+    }
+    let one_by_one = Instant::now();
+    for id in [1, 500, 1_000] {
+        eventually("each is shown", SOON, async || is(&api.see(id).await, Some("2.00")).then_some(())).await;
+    }
+    println!("1,000 single statements: shown {:?} after the last", one_by_one.elapsed());
+    warm(&api, 1_000).await;
+    shop.run("UPDATE products SET price = 3.00").await;
+    let at_once = Instant::now();
+    eventually("the last is shown", SOON, async || is(&api.see(1_000).await, Some("3.00")).then_some(())).await;
+    println!("one statement of 1,000 rows: shown {:?} after it", at_once.elapsed());
+    let read = async || worker.metric("inventory_tail_events_total{kind=\"update\"}").await;
+    eventually("all were read", SOON, async || (read().await == 2_000.0).then_some(())).await;
+    let made = worker.metric(calls).await - before;
+    println!("2,000 rows: {made} calls of Redis");
+    assert!(made < 1_000.0, "{made}");
+}
+
+#[tokio::test]
+async fn a_restored_backup_is_shown_and_so_is_what_was_made_after_it() {
+    let shop = shop(false).await;
+    shop.products(3).await;
+    let (api, _worker) = (shop.api().await, shop.worker().await);
+    is_followed(&api).await;
+    shop.run("CREATE TABLE dump AS SELECT * FROM products").await;
+    assert_eq!(api.put_price(1, "9.00").await.status, 200);
+    for id in [1, 7] {
+        warm(&api, id).await;
+    }
+    // As a dump is read back: dropped, made, filled.
+    let made: Vec<(String, String)> = shop.rows("SHOW CREATE TABLE products").await;
+    let mut conn = shop.sql_connection().await;
+    for sql in ["DROP TABLE products", &made[0].1, "INSERT INTO products SELECT * FROM dump"] {
+        conn.query_drop(sql).await.unwrap();
+    }
+    eventually("what was restored is shown", BOUND, async || api.see(1).await.is(1, "1.00").then_some(())).await;
+    let seven = "INSERT INTO products (id, sku, price, currency) VALUES (7, 'P7', 7.00, 'GBP')";
+    shown(&shop, &[&api], seven, 7, Some("7.00")).await;
+    shown(&shop, &[&api], "UPDATE products SET price = 2.00 WHERE id = 1", 1, Some("2.00")).await;
+}
