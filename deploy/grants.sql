@@ -9,8 +9,10 @@
 -- then run this file. API and worker need the rights of tables, so run `inventoryctl migrate` before it
 -- and again after each release that adds a table.
 
--- Migration: makes and changes tables, writes the deployment id and the shards.
-GRANT SELECT, INSERT, CREATE, ALTER, INDEX, DROP ON inventory.* TO inventory_migrate;
+-- Migration: makes and changes tables, writes the deployment id and the shards. UPDATE and TRIGGER are for the trigger of
+-- versions, which runs with this user's rights: keep the user. With the binlog on, making it also needs
+-- log_bin_trust_function_creators=1, or an administrator who types the line that `inventoryctl migrate` prints.
+GRANT SELECT, INSERT, UPDATE, CREATE, ALTER, INDEX, DROP, TRIGGER ON inventory.* TO inventory_migrate;
 
 -- API: reads everything, writes products and prices. UPDATE on products is also what the locking
 -- read of a cache fill needs.

@@ -88,6 +88,7 @@ fn redacted(text: &str, shop: &Shop, api: &Program, changes: bool) -> String {
         (api.url.clone(), "http://127.0.0.1:0"),
         (shop.redis.url(), "redis://127.0.0.1:0/0"),
         (format!(":{}/{}", shop.mysql_port(), shop.database()), ":0/shop"),
+        (format!("`{}`", shop.database()), "`shop`"),
     ];
     let text = own.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
     let text: String = text.split_inclusive(' ').map(without_times).collect();

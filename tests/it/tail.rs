@@ -163,3 +163,79 @@ async fn a_restored_backup_is_shown_and_so_is_what_was_made_after_it() {
     shown(&shop, &[&api], seven, 7, Some("7.00")).await;
     shown(&shop, &[&api], "UPDATE products SET price = 2.00 WHERE id = 1", 1, Some("2.00")).await;
 }
+
+/// A shop whose MySQL lets the migrating user make triggers.
+async fn with_trigger() -> Shop {
+    let shop = shop(true).await;
+    let status = async || shop.ctl_as("inventory_migrate", None, &["migrate", "status"]).await;
+    let migrate = async || shop.ctl_as("inventory_migrate", None, &["migrate"]).await;
+    assert!(status().await.stderr.contains("the trigger of versions is not there"), "{:?}", status().await);
+    let refused = migrate().await;
+    assert_eq!(refused.code, Some(0), "{refused:?}");
+    for told in ["was not made", "1419", "ETag", "CREATE DEFINER = 'inventory_migrate'@'%' TRIGGER"] {
+        assert!(refused.stderr.contains(told), "{told} in {refused:?}");
+    }
+    shop.run("SET GLOBAL log_bin_trust_function_creators = 1").await;
+    for _ in 0..2 {
+        let made = migrate().await;
+        assert!(made.code == Some(0) && !made.stderr.contains("was not made"), "{made:?}");
+        assert!(status().await.stderr.contains("the trigger of versions is there"));
+    }
+    shop
+}
+
+#[tokio::test]
+async fn the_trigger_raises_the_version_for_those_who_do_not_know_of_it_and_for_nobody_else() {
+    let shop = with_trigger().await;
+    shop.products(2).await;
+    let api = shop.api().await;
+    let version = async |sql: &str| {
+        shop.run(sql).await;
+        shop.number("SELECT version FROM products WHERE id = 1").await
+    };
+    for (sql, expected) in [
+        ("UPDATE products SET price = 2.00 WHERE id = 1", 2),
+        ("UPDATE products SET name = 'MUG' WHERE id = 1", 3),
+        ("UPDATE products SET name = 'mug' WHERE id = 1", 4),
+        ("UPDATE products SET name = 'mug ' WHERE id = 1", 5),
+        ("UPDATE products SET description = 'a' WHERE id = 1", 6),
+        ("UPDATE products SET description = NULL, active = 0 WHERE id = 1", 7),
+        ("UPDATE products SET price = NULL, currency = NULL WHERE id = 1", 8),
+        ("UPDATE products SET sku = 'p1', deleted_at = NOW(6) WHERE id = 1", 9),
+        ("INSERT INTO products (id, sku) VALUES (1, 'x') ON DUPLICATE KEY UPDATE name = 'y', deleted_at = NULL", 10),
+        ("UPDATE products SET name = 'z', version = 3 WHERE id = 1", 11),
+        // Who raises it himself, and what is not shown by it.
+        ("UPDATE products SET name = 'q', version = version + 1 WHERE id = 1", 12),
+        ("UPDATE products SET name = 'r', version = 40 WHERE id = 1", 40),
+        ("UPDATE products SET async_hwm = 7 WHERE id = 1", 40),
+        ("UPDATE products SET name = name WHERE id = 1", 40),
+    ] {
+        assert_eq!(version(sql).await, expected, "{sql}");
+    }
+    assert_eq!(api.put_price(1, "5.00").await.json()["version"], 41, "our own writers raise it once");
+    let tag = api.get("/v1/products/1").await.header("etag").to_owned();
+    let _worker = shop.worker().await;
+    shop.run("UPDATE products SET price = 6.00 WHERE id = 1").await;
+    eventually("the tag has moved", SOON, async || {
+        let answer = Box::pin(api.request("GET", "/v1/products/1").header("if-none-match", &tag).send()).await.unwrap();
+        (answer.status() == 200).then_some(())
+    })
+    .await;
+    assert_eq!(api.see(1).await.version, 42);
+}
+
+#[tokio::test]
+async fn the_line_that_migrate_prints_makes_the_trigger_for_an_administrator_who_types_it() {
+    let shop = shop(true).await;
+    shop.products(1).await;
+    let refused = shop.ctl_as("inventory_migrate", None, &["migrate"]).await;
+    let line = refused.stderr.lines().find(|line| line.starts_with("CREATE DEFINER")).unwrap_or_else(|| panic!("{refused:?}"));
+    shop.run(line).await;
+    let again = shop.ctl_as("inventory_migrate", None, &["migrate"]).await;
+    assert!(again.code == Some(0) && !again.stderr.contains("was not made"), "{again:?}");
+    shop.run("UPDATE products SET price = 2.00 WHERE id = 1").await;
+    assert_eq!(shop.price(1).await, (2, "2.00".to_owned()));
+    let doctor = shop.ctl_as("inventory_migrate", None, &["doctor", "-o", "ndjson"]).await;
+    let row = doctor.stdout.lines().find(|line| line.contains("\"version_trigger\"")).unwrap().to_owned();
+    assert!(row.contains("\"state\":\"ok\""), "{row}");
+}

@@ -6,6 +6,11 @@ use crate::output::{Output, Row};
 use crate::stores;
 use domain::Shards;
 use serde::Serialize;
+use storage::mysql::version_trigger::Trigger;
+
+/// What the trigger is for. The cache is right without it.
+pub(crate) const LOST_WITHOUT_TRIGGER: &str =
+    "without it the ETag of a product does not move when plain SQL changes it: clients with If-None-Match may keep the old one";
 
 /// One migration as it is shown.
 #[derive(Debug, Serialize)]
@@ -29,12 +34,17 @@ impl Row for Line {
 
 pub(crate) async fn run(connection: &Connection, shards: Shards, output: &Output) -> Result<Exit, Failure> {
     let before = stores::migrations(connection).await?;
-    let applied = stores::migrate(connection, shards).await?;
+    let migrated = stores::migrate(connection, shards).await?;
     let was_there = |version| before.iter().any(|migration| migration.version == version && migration.applied_on.is_some());
     show(connection, output, |version| !was_there(version)).await?;
-    match applied.len() {
+    match migrated.applied.len() {
         0 => eprintln!("the schema was up to date"),
         count => eprintln!("{count} migrations applied"),
+    }
+    if let Trigger::Refused { why, line } = migrated.trigger {
+        eprintln!("the trigger of versions was not made ({why})");
+        eprintln!("{LOST_WITHOUT_TRIGGER}; an administrator of the server makes it with");
+        eprintln!("{line}");
     }
     Ok(Exit::Ok)
 }
@@ -44,6 +54,11 @@ pub(crate) async fn status(connection: &Connection, output: &Output) -> Result<E
     let missing = show(connection, output, |_| false).await?;
     if missing > 0 {
         eprintln!("{missing} migrations are missing: run `inventoryctl migrate`");
+    } else if stores::version_trigger(connection).await? == Trigger::Present {
+        eprintln!("the trigger of versions is there");
+    } else {
+        eprintln!("the trigger of versions is not there, or this user may not see it; `inventoryctl migrate` makes it where it may");
+        eprintln!("{LOST_WITHOUT_TRIGGER}");
     }
     Ok(Exit::Ok)
 }

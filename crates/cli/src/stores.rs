@@ -11,8 +11,9 @@ use catalog::{Batch, BatchSet, Catalog, Done, Imported, Metrics, UndonePiece};
 use domain::{ImportedProduct, ProductId, Shards, Sku};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use storage::mysql::migrations::{self, Migration, Refusal};
+use storage::mysql::migrations::{self, Migrated, Migration, Refusal};
 use storage::mysql::products::{self, After};
+use storage::mysql::version_trigger::{self, Trigger};
 use storage::mysql::{Deployment, pause};
 use storage::redis::Link;
 use storage::{Kind, MySql, Redis, status};
@@ -151,13 +152,18 @@ async fn reach(connection: &Connection, metrics: &Arc<StoreMetrics>) -> Result<(
     Ok((mysql, deployment))
 }
 
-/// Applies the missing migrations and names them.
-pub(crate) async fn migrate(connection: &Connection, shards: Shards) -> Result<Vec<String>, Failure> {
+/// Applies the missing migrations.
+pub(crate) async fn migrate(connection: &Connection, shards: Shards) -> Result<Migrated, Failure> {
     migrations::migrate(&migrating(connection)?, shards).await.map_err(unreached)
 }
 
 pub(crate) async fn migrations(connection: &Connection) -> Result<Vec<Migration>, Failure> {
     migrations::status(&migrating(connection)?).await.map_err(unreached)
+}
+
+/// Whether the trigger of versions is there.
+pub(crate) async fn version_trigger(connection: &Connection) -> Result<Trigger, Failure> {
+    version_trigger::find(&migrating(connection)?).await.map_err(unreached)
 }
 
 /// MySQL alone: a migration needs no Redis.

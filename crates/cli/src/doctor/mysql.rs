@@ -3,10 +3,12 @@
 use super::finding::At::{Do, MyCnf, Setting, Sql};
 use super::finding::{Check, Verdict};
 use super::{clocks, grants, schema};
+use crate::migrate::LOST_WITHOUT_TRIGGER;
 use std::time::Duration;
 use storage::fields::Fields;
 use storage::mysql::server::{Server, supported};
 use storage::mysql::tail::Followed;
+use storage::mysql::version_trigger::{self, Trigger};
 use storage::mysql::view_counts::LARGEST_STATEMENT_BYTES;
 use telemetry::config::format_duration;
 
@@ -56,6 +58,8 @@ pub(super) const CHECKS: &[Check<Facts>] = &[
         rests: "The tail of the worker tells our own writes from those of others." },
     Check { name: "tail", judge: tail,
         rests: "What others change with plain SQL is shown within 2 s." },
+    Check { name: "version_trigger", judge: version_trigger,
+        rests: "The ETag of a product moves when plain SQL changes it." },
     Check { name: "isolation", judge: isolation,
         rests: "Each statement of a batch sees what is committed; no gap locks between price writers and batches." },
     Check { name: "sql_mode", judge: sql_mode,
@@ -201,6 +205,21 @@ fn tail(facts: &Facts) -> Option<Verdict> {
             }
         }
     })
+}
+
+fn version_trigger(facts: &Facts) -> Option<Verdict> {
+    let server = &facts.server;
+    match &server.version_trigger {
+        Ok(Trigger::Present) => return Some(Verdict::ok("products_version")),
+        Ok(_) => {}
+        Err(error) => return Some(grants::unseen(server, error, "TRIGGER", "products")),
+    }
+    if !grants::has(server, "TRIGGER", "products") {
+        let verdict = Verdict::note("not to be seen without the right TRIGGER on products");
+        return Some(verdict.cure(Do, "ask as the user that migrates: `inventoryctl migrate status`"));
+    }
+    let verdict = Verdict::note("not there").lost(format!("Nothing of the cache; {LOST_WITHOUT_TRIGGER}."));
+    Some(verdict.cure(Sql, version_trigger::line(&server.database, &server.user)))
 }
 
 /// Our sessions set it themselves: only something in between can make it otherwise.

@@ -6,6 +6,7 @@ use storage::fields::Clock;
 use storage::mysql::migrations::Migration;
 use storage::mysql::server::{Grant, Table};
 use storage::mysql::tail::Followed;
+use storage::mysql::version_trigger::Trigger;
 use storage::{Error, Kind};
 
 const GLOBAL: [(&str, &str); 12] = [
@@ -62,6 +63,7 @@ fn facts(global: &[(&'static str, &'static str)], session: &[(&'static str, &'st
         deployment: Ok(Some("d".into())),
         tables: Ok(vec![Table { name: "products".into(), engine: "InnoDB".into() }]),
         tail: Ok(Followed::Closely),
+        version_trigger: Ok(Trigger::Present),
         clock: Ok(Clock { ahead_ms: 1, within_ms: 1 }),
     };
     Facts { server, connections: 32, cache_ttl: Duration::from_secs(300) }
@@ -193,6 +195,9 @@ fn a_binlog_that_nobody_follows_is_told_with_the_line_that_mends_it() {
     assert_eq!(judged(Followed::Not { why: None }), (State::Note, "start inventory-worker".to_owned()));
     assert_eq!(judged(why("it may not; GRANT A, B ON *.* TO 'w'@'%'")), (State::Warn, "GRANT A, B ON *.* TO 'w'@'%';".to_owned()));
     assert_eq!(judged(Followed::Late(Duration::from_secs(11))).0, State::Warn);
+    let mut trigger = facts(&[], &[]);
+    trigger.server.version_trigger = Ok(Trigger::Absent);
+    assert_eq!((one(&trigger).check, one(&trigger).state), ("version_trigger", State::Note));
     let mut mixed = facts(&[("binlog_format", "MIXED")], &[]);
     assert_eq!((one(&mixed).check, one(&mixed).state), ("binlog_format", State::Note));
     mixed.server.global = fields(&GLOBAL, &[("log_bin", "OFF")]);
@@ -231,8 +236,8 @@ fn rights_are_those_of_the_program_that_the_user_seems_to_be() {
     assert!(found.contains("UPDATE on view_shards") && !found.contains("products;"), "{found}");
     let (found, _) = lacks(&[read]);
     assert!(found.contains("INSERT, UPDATE on products"), "{found}");
-    // The one who migrates changes no rows of others.
-    assert_eq!(judged(&[grant_on("SELECT, INSERT, CREATE, ALTER, INDEX, DROP", "shop.*")]), None);
+    // The one who migrates is not taken for those whose rows it may change.
+    assert_eq!(judged(&[grant_on("SELECT, INSERT, UPDATE, CREATE, ALTER, INDEX, DROP, TRIGGER", "shop.*")]), None);
     let (state, found, _) = judged(&[grant_on("ALL PRIVILEGES", "*.*")]).unwrap();
     assert_eq!((state, found.as_str()), (State::Note, "api@%, who is an administrator"));
 }

@@ -1,5 +1,6 @@
 //! Schema: applying it, and learning at start what the database is.
 
+use super::version_trigger::{self, Trigger};
 use super::{Deployment, Flavor, MySql, take};
 use crate::{Error, Kind};
 use domain::Shards;
@@ -40,21 +41,29 @@ pub enum Refusal {
     Store(#[from] Error),
 }
 
-/// Applies what is missing, makes the deployment id and the shards if there are none, and returns the
-/// names of what was applied. Any number of processes may call it at the same time.
+/// What a migration did.
+#[derive(Debug)]
+pub struct Migrated {
+    /// Names of the migrations that were applied.
+    pub applied: Vec<String>,
+    pub trigger: Trigger,
+}
+
+/// Applies what is missing, makes the deployment id and the shards if there are none, and the trigger of versions if it may.
+/// Any number of processes may call it at the same time.
 ///
 /// # Errors
 /// The server is away, lacks a privilege, or holds migrations that differ from ours.
-pub async fn migrate(mysql: &MySql, shards: Shards) -> Result<Vec<String>, Error> {
+pub async fn migrate(mysql: &MySql, shards: Shards) -> Result<Migrated, Error> {
     let this = mysql.clone();
     mysql.detached(MysqlOp::Migrate, Kind::Unknown, MIGRATE_LIMIT, async move { migrate_locked(&this, shards).await }).await
 }
 
-async fn migrate_locked(mysql: &MySql, shards: Shards) -> Result<Vec<String>, Error> {
+async fn migrate_locked(mysql: &MySql, shards: Shards) -> Result<Migrated, Error> {
     let mut lock = mysql.own_connection().await?;
     let driver = |error: mysql_async::Error| super::of_driver(&error);
     // The holder of a named lock must outlive the server's patience with idle connections.
-    lock.query_drop("SET SESSION wait_timeout = 28800").await.map_err(driver)?;
+    lock.query_drop("SET SESSION wait_timeout = 28800, lock_wait_timeout = 60").await.map_err(driver)?;
     let name = format!("{}:migrate", mysql.database());
     // Hashed: MySQL allows 64 characters, and a database's name alone may have them.
     let got = lock.exec_first("SELECT GET_LOCK(SHA2(?, 224), ?)", (&name, LOCK_WAIT_SECONDS)).await.map_err(driver)?;
@@ -67,9 +76,10 @@ async fn migrate_locked(mysql: &MySql, shards: Shards) -> Result<Vec<String>, Er
     pool.disconnect().await.map_err(driver)?;
     let report = report.map_err(|error| Error::new(Kind::Bug, format!("migration failed: {error}")))?;
     seed(&mut lock, shards).await.map_err(driver)?;
+    let trigger = version_trigger::ensure(mysql, &mut lock).await?;
     // The lock goes with its connection.
     lock.disconnect().await.map_err(driver)?;
-    Ok(report.applied_migrations().iter().map(|migration| migration.to_string()).collect())
+    Ok(Migrated { applied: report.applied_migrations().iter().map(|migration| migration.to_string()).collect(), trigger })
 }
 
 /// The deployment id and one row a shard; the number of shards is a fact of the database from then on.

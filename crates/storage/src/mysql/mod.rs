@@ -15,6 +15,7 @@ pub mod products;
 pub mod server;
 pub mod stock;
 pub mod tail;
+pub mod version_trigger;
 pub mod view_counts;
 
 use crate::{Error, Kind};

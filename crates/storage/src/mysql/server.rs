@@ -4,6 +4,7 @@
 
 use super::migrations::{self, Migration};
 use super::tail::{self, Followed};
+use super::version_trigger::{self, Trigger};
 use super::{MySql, take};
 use crate::fields::{Clock, Fields};
 use crate::watch::now_ms;
@@ -62,6 +63,7 @@ pub struct Server {
     pub tables: Result<Vec<Table>, Error>,
     /// Whether a worker follows the binlog.
     pub tail: Result<Followed, Error>,
+    pub version_trigger: Result<Trigger, Error>,
     pub clock: Result<Clock, Error>,
 }
 
@@ -111,6 +113,7 @@ pub async fn examine(mysql: &MySql) -> Result<Server, Error> {
         deployment: text(mysql, "SELECT id AS it FROM deployment").await,
         tables: tables(mysql).await,
         tail: tail::followed(mysql).await,
+        version_trigger: version_trigger::find(mysql).await,
         clock: clock(mysql).await,
     })
 }
