@@ -141,7 +141,7 @@ async fn what_an_admin_route_cannot_do_is_refused_as_everywhere_and_changes_noth
     for path in ["", "/", "/nothing", "/queue/", "/queue/nothing"] {
         get(&api, path).await.problem(404, "unknown-route");
     }
-    for path in ["/queue/pause", "/queue/resume", "/queue/flush", "/dead-letters/replay", "/dead-letters/drop"] {
+    for path in ["/queue/pause", "/queue/resume", "/queue/flush", "/dead-letters/replay", "/dead-letters/drop", "/cache/invalidate"] {
         let refused = get(&api, path).await;
         refused.problem(405, "method-not-allowed");
         assert_eq!(refused.header("allow"), "POST", "{path}");
@@ -166,6 +166,9 @@ async fn what_an_admin_route_cannot_do_is_refused_as_everywhere_and_changes_noth
     for (path, body, pointer) in [
         ("/queue/pause", r#"{"reason":"two\nlines"}"#, "/reason"),
         ("/dead-letters/replay", "{}", ""),
+        ("/cache/invalidate", "{}", ""),
+        ("/cache/invalidate", r#"{"all":true,"product_ids":[1]}"#, ""),
+        ("/cache/invalidate", r#"{"product_ids":[0]}"#, "/product_ids"),
         ("/dead-letters/drop", r#"{"ids":[0]}"#, "/ids"),
         ("/dead-letters/drop", r#"{"all":true,"dry_run":true}"#, "/dry_run"),
     ] {

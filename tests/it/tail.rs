@@ -1,7 +1,8 @@
 //! Plain SQL of others: shown within two seconds through every API while a worker follows the binlog, and said where none can.
 
-use harness::{Program, SOON, Seen, Shop, ShopOptions, eventually};
+use harness::{Program, Reply, SOON, Seen, Shop, ShopOptions, eventually};
 use mysql_async::prelude::Queryable;
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// The promise: from the statement's answer until every API shows it.
@@ -238,4 +239,58 @@ async fn the_line_that_migrate_prints_makes_the_trigger_for_an_administrator_who
     let doctor = shop.ctl_as("inventory_migrate", None, &["doctor", "-o", "ndjson"]).await;
     let row = doctor.stdout.lines().find(|line| line.contains("\"version_trigger\"")).unwrap().to_owned();
     assert!(row.contains("\"state\":\"ok\""), "{row}");
+}
+
+#[tokio::test]
+async fn operators_drop_entries_of_some_products_or_of_all() {
+    let shop = shop(false).await;
+    shop.products(5).await;
+    let api = shop.api().await;
+    let cached = async || {
+        let mut cached = Vec::new();
+        for id in 1..=5 {
+            cached.extend(shop.entry(id).await.map(|_| id));
+        }
+        cached
+    };
+    let warm_all = async || {
+        for id in 1..=5 {
+            warm(&api, id).await;
+        }
+        assert_eq!(cached().await, [1, 2, 3, 4, 5]);
+    };
+    warm_all().await;
+    let invalidate = async |words: &[&str]| shop.ctl(Some(&api), &[&["cache", "invalidate", "-o", "json"], words].concat()).await;
+    assert_eq!(invalidate(&["P1", "id:3", "id:99"]).await.json(0)["dropped"], 2);
+    assert_eq!(cached().await, [2, 4, 5]);
+    for (words, code) in [(&[][..], 2), (&["--all"], 2), (&["--all", "P1"], 2), (&["--yes"], 2), (&["P9"], 4)] {
+        assert_eq!(invalidate(words).await.code, Some(code), "{words:?}");
+    }
+    assert_eq!(cached().await, [2, 4, 5]);
+    assert_eq!(invalidate(&["--all", "--yes"]).await.json(0)["dropped"], 3);
+    assert_eq!(cached().await, [0; 0]);
+    warm_all().await;
+    let post = async |body: &str| {
+        let request = api.client().post(format!("{}/v1/admin/cache/invalidate", api.ops));
+        Reply::to(request.header("content-type", "application/json").body(body.to_owned())).await.json()
+    };
+    assert_eq!(post(r#"{"product_ids":[2,2,99]}"#).await, json!({"dropped": 1}));
+    assert_eq!(cached().await, [1, 3, 4, 5]);
+    // A restored backup, which nobody follows: the cache has a newer version than MySQL.
+    assert_eq!(api.put_price(4, "9.00").await.status, 200);
+    shop.run("UPDATE products SET price = 1.00, version = 1 WHERE id = 4").await;
+    assert!(api.see(4).await.is(2, "9.00"));
+    // What is not a product's entry stays, and so do views that wait.
+    shop.view(&api, 4).await;
+    let others = async || {
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut shop.redis_connection().await).await.unwrap();
+        let mut keys: Vec<String> = keys.into_iter().filter(|key| !key.contains(":c:")).collect();
+        keys.sort();
+        keys
+    };
+    let before = others().await;
+    assert_eq!(post(r#"{"all":true}"#).await, json!({"dropped": 4}));
+    assert_eq!(others().await, before);
+    assert!(api.see(4).await.is(1, "1.00"));
+    assert_eq!(shop.shown(&api, 4).await, 1);
 }

@@ -123,7 +123,7 @@ async fn every_route_is_for_those_who_have_its_scope_and_nobody_else() {
 }
 
 /// Routes of the API's ops listener for operators; one guard stands before all of `/v1/admin`.
-const ADMIN: [(&str, &str, &str); 8] = [
+const ADMIN: [(&str, &str, &str); 9] = [
     ("GET", "/v1/admin/queue", ""),
     ("POST", "/v1/admin/queue/pause", ""),
     ("POST", "/v1/admin/queue/resume", ""),
@@ -131,6 +131,7 @@ const ADMIN: [(&str, &str, &str); 8] = [
     ("GET", "/v1/admin/dead-letters", ""),
     ("POST", "/v1/admin/dead-letters/replay", r#"{"all":true}"#),
     ("POST", "/v1/admin/dead-letters/drop", r#"{"all":true}"#),
+    ("POST", "/v1/admin/cache/invalidate", r#"{"all":true}"#),
     ("GET", "/v1/admin/nothing", ""),
 ];
 

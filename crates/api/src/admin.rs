@@ -1,4 +1,4 @@
-//! The admin routes of the ops listener: the queue, and dead letters. What `inventoryctl` does, over HTTP.
+//! The admin routes of the ops listener: the queue, dead letters, and the cache. What `inventoryctl` does, over HTTP.
 //!
 //! Both use the same functions of `storage`. All stand in one scope, so that who may use them is asked in one place.
 
@@ -15,6 +15,7 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, Data, Payload, ServiceConfig};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, Resource, Route, guard};
+use domain::ProductId;
 use domain::product::time_text;
 use domain::view::Reason;
 use serde_json::{Value, json};
@@ -52,6 +53,7 @@ pub(crate) fn configure(config: &mut ServiceConfig, state: Data<State>) {
         .service(only(Method::GET, "/dead-letters", web::to(list_letters)))
         .service(only(Method::POST, "/dead-letters/replay", web::to(replay_letters)))
         .service(only(Method::POST, "/dead-letters/drop", web::to(drop_letters)))
+        .service(only(Method::POST, "/cache/invalidate", web::to(invalidate_cache)))
         .default_service(web::to(async || Err::<HttpResponse, _>(ApiError::UnknownRoute)))
         .wrap(from_fn(write_refusals))
         .wrap(from_fn(telemetry::ops::admin));
@@ -185,6 +187,19 @@ async fn drop_letters(request: HttpRequest, payload: Payload, state: Data<State>
     answer(outcome, false)
 }
 
+/// POST `/v1/admin/cache/invalidate`: the next read of each product asks MySQL. The cure after a restored backup, and safe at
+/// any time: see `storage/src/redis/invalidate.rs`.
+async fn invalidate_cache(request: HttpRequest, payload: Payload, state: Data<State>) -> Result<HttpResponse, ApiError> {
+    query::none(&request)?;
+    let which = cached(body::json(&request, payload, state.time_limit).await?)?;
+    let redis = &state.stores()?.redis;
+    let dropped = match &which {
+        Some(ids) => within_limit(redis.drop_entries(ids)).await?,
+        None => within_limit(redis.drop_all_entries()).await?,
+    };
+    Ok(HttpResponse::Ok().json(json!({"dropped": dropped.map_err(of_read)?})))
+}
+
 /// Past the limit only the waiting ends: a transaction in hand is never cancelled.
 async fn within_limit<T>(work: impl Future<Output = T>) -> Result<T, ApiError> {
     let late = |_| ApiError::OutcomeUnknown(format!("no answer within {OPERATION_LIMIT:?}").into());
@@ -281,6 +296,26 @@ fn selection(body: Json, with_dry_run: bool) -> Result<(Selection, bool), ApiErr
     }
     let mut faults = Faults::default();
     faults.add("", "must say which letters: either ids, or all, or reason and product_id");
+    faults.into_result(None)
+}
+
+/// Whose entries a body means: `product_ids`, or `all` (`None`).
+fn cached(body: Json) -> Result<Option<Vec<ProductId>>, ApiError> {
+    let mut faults = Faults::default();
+    let read = Reader::new(body, String::new(), &mut faults).map(|mut reader| {
+        let ids = reader.optional("product_ids", |value| {
+            letter_ids(value)?.into_iter().map(|id| ProductId::new(id).map_err(|error| error.to_string())).collect::<Result<Vec<_>, _>>()
+        });
+        let all = reader.optional("all", fields::flag).unwrap_or(false);
+        reader.finish();
+        (ids, all)
+    });
+    let (ids, all) = faults.into_result(read)?;
+    if ids.is_some() != all {
+        return Ok(ids);
+    }
+    let mut faults = Faults::default();
+    faults.add("", "must say which products: either product_ids, or all");
     faults.into_result(None)
 }
 

@@ -1,5 +1,6 @@
 //! The command line: nouns, then verbs. The doc comments are its reference.
 
+mod cache;
 mod dead_letters;
 mod price;
 mod product;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use telemetry::config::{LogArgs, parse_duration};
 use telemetry::scope::Scope;
 
+pub(crate) use cache::CacheVerb;
 pub(crate) use dead_letters::{DeadLettersVerb, LettersArgs, WhichArgs};
 pub(crate) use price::{OnErrorArg, PriceHistoryArgs, PriceImportArgs, PriceVerb, SetPriceArgs};
 pub(crate) use product::{ExportArgs, ExportForm, ImportArgs, Layout, ListArgs, ProductVerb};
@@ -119,6 +121,9 @@ pub(crate) enum Command {
     /// Views and text that could not be counted
     #[command(subcommand)]
     DeadLetters(DeadLettersVerb),
+    /// The cache of product records
+    #[command(subcommand)]
+    Cache(CacheVerb),
     /// Compare the products of MySQL, Redis and the API; exits 5 on a difference
     ///
     /// What a write under way makes differ is no difference, and what differs is looked at again for longer than a change by plain SQL takes to show. With --repair a cache entry that differs is deleted, which is always safe, and it exits 5 only where something still differs then.

@@ -8,6 +8,7 @@ mod messages;
 
 mod api_client;
 mod args;
+mod cache;
 mod catalogue_file;
 mod check;
 mod compare;
@@ -40,7 +41,8 @@ mod views;
 
 use api_client::ApiClient;
 use args::{
-    Command, CommandLine, ConfigVerb, Connection, DeadLettersVerb, MigrateVerb, PriceVerb, ProductVerb, QueueVerb, TokenVerb, ViewsVerb,
+    CacheVerb, Command, CommandLine, ConfigVerb, Connection, DeadLettersVerb, MigrateVerb, PriceVerb, ProductVerb, QueueVerb, TokenVerb,
+    ViewsVerb,
 };
 use exit::{Exit, Failure};
 use import::Wanted;
@@ -97,6 +99,9 @@ async fn run() -> Result<Exit, Failure> {
         }
         Command::DeadLetters(DeadLettersVerb::Drop { which, yes }) => {
             dead_letters::drop(&which, yes, &stores::mysql_alone(&connection).await?, &output).await
+        }
+        Command::Cache(CacheVerb::Invalidate { products, yes, .. }) => {
+            cache::invalidate(&products, yes, &Stores::connect(&connection).await?, &output).await
         }
         Command::Check(args) => {
             let api = api(&connection)?;
