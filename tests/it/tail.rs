@@ -294,3 +294,42 @@ async fn operators_drop_entries_of_some_products_or_of_all() {
     assert!(api.see(4).await.is(1, "1.00"));
     assert_eq!(shop.shown(&api, 4).await, 1);
 }
+
+#[tokio::test]
+async fn an_event_drops_what_it_overtakes_and_leaves_what_is_as_new() {
+    let shop = shop(false).await;
+    shop.products(30).await;
+    let worker = shop.worker().await;
+    eventually("the worker follows", SOON, async || (worker.metric("inventory_tail_holder").await == 1.0).then_some(())).await;
+    let rises = "version = version + 1";
+    let entries = [
+        // A reader that may have read the old row; data and markers of before; an absence that ended.
+        ("L2222222222222222", rises, false),
+        ("D1|1{}", rises, false),
+        ("W1:somebody", rises, false),
+        ("D0|", rises, false),
+        ("nonsense", rises, false),
+        // Our own writer's marker and data, and later ones.
+        ("W2:ours", rises, true),
+        ("D2|1{}", rises, true),
+        ("D3|1{}", rises, true),
+        ("W10:later", rises, true),
+        // Nothing tells what is newer where the version did not rise.
+        ("D2|1{}", "active = 0", false),
+        ("W9:later", "version = 0", false),
+        ("L2222222222222222", "active = 0", false),
+    ];
+    for (id, (value, _, _)) in (1..).zip(&entries) {
+        shop.set_entry(id, value).await;
+    }
+    shop.set_entry(30, "D1|1{}").await;
+    for (id, (_, change, _)) in (1..).zip(&entries) {
+        shop.run(&format!("UPDATE products SET {change} WHERE id = {id}")).await;
+    }
+    // What is read after them has been acted upon after them.
+    shop.run("DELETE FROM products WHERE id = 30").await;
+    eventually("all was read", SOON, async || shop.entry(30).await.is_none().then_some(())).await;
+    for (id, (value, change, stays)) in (1..).zip(&entries) {
+        assert_eq!(shop.entry(id).await.as_deref(), stays.then_some(*value), "{value} after {change}");
+    }
+}
