@@ -194,7 +194,7 @@ async fn invalidate_cache(request: HttpRequest, payload: Payload, state: Data<St
     let which = cached(body::json(&request, payload, state.time_limit).await?)?;
     let redis = &state.stores()?.redis;
     let dropped = match &which {
-        Some(ids) => within_limit(redis.drop_entries(ids)).await?,
+        Some(ids) => within_limit(redis.drop_entries(&redis.cache.session().map_err(of_read)?, ids)).await?,
         None => within_limit(redis.drop_all_entries()).await?,
     };
     Ok(HttpResponse::Ok().json(json!({"dropped": dropped.map_err(of_read)?})))

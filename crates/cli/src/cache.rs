@@ -37,7 +37,7 @@ pub(crate) async fn invalidate(products: &[String], yes: bool, stores: &Stores, 
             let id = product::id_named(name, &stores.mysql).await?;
             ids.push(ProductId::new(id).map_err(|fault| Failure::new(Exit::Usage, fault.to_string()))?);
         }
-        stores.redis.drop_entries(&ids).await?
+        stores.redis.drop_entries(&stores.redis.cache.session()?, &ids).await?
     };
     output.one(&Dropped { dropped })?;
     Ok(Exit::Ok)
