@@ -91,7 +91,8 @@ async fn a_wrong_method_is_told_which_ones_there_are() {
         ("POST", "/v1/products/1", "GET, HEAD"),
         ("OPTIONS", "/v1/products/1", "GET, HEAD"),
         ("PUT", "/v1/products/1/views", "GET, HEAD, POST"),
-        ("HEAD", "/v1/products/1/price", "PUT"),
+        ("POST", "/v1/products/1/price", "GET, HEAD, PUT"),
+        ("HEAD", "/v1/views", "POST"),
         ("DELETE", "/v1/products", "GET, HEAD, POST"),
         ("BREW", "/problems/starting", "GET, HEAD"),
     ] {
@@ -187,6 +188,8 @@ async fn what_is_valid_waits_for_the_stores() {
     for request in [
         request("GET", "/v1/products/1"),
         request("HEAD", "/v1/products/1"),
+        request("GET", "/v1/products/1/price"),
+        request("GET", "/v1/products/1/price-history?limit=1&cursor=h2a"),
         request("GET", "/v1/products?ids=1,2"),
         request("GET", "/v1/products?skus=85123A,85123a"),
         with_body("PUT", "/v1/products/1/price", JSON, price),
