@@ -150,7 +150,8 @@ async fn a_restored_backup_is_shown_and_so_is_what_was_made_after_it() {
     is_followed(&api).await;
     shop.run("CREATE TABLE dump AS SELECT * FROM products").await;
     assert_eq!(api.put_price(1, "9.00").await.status, 200);
-    for id in [1, 7] {
+    shop.run("INSERT INTO products (id, sku) VALUES (8, 'P8')").await;
+    for id in [1, 7, 8] {
         warm(&api, id).await;
     }
     // As a dump is read back: dropped, made, filled.
@@ -160,6 +161,7 @@ async fn a_restored_backup_is_shown_and_so_is_what_was_made_after_it() {
         conn.query_drop(sql).await.unwrap();
     }
     eventually("what was restored is shown", BOUND, async || api.see(1).await.is(1, "1.00").then_some(())).await;
+    eventually("what was made since then is gone", BOUND, async || (api.see(8).await.status == 404).then_some(())).await;
     let seven = "INSERT INTO products (id, sku, price, currency) VALUES (7, 'P7', 7.00, 'GBP')";
     shown(&shop, &[&api], seven, 7, Some("7.00")).await;
     shown(&shop, &[&api], "UPDATE products SET price = 2.00 WHERE id = 1", 1, Some("2.00")).await;
