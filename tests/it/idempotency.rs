@@ -283,3 +283,28 @@ async fn under_load_each_key_is_done_once() {
     assert!(all.iter().all(|answers| *answers == all[0]), "{all:?}");
     assert_eq!((changes(&shop).await, keys(&shop).await, shop.price(1).await.0), (KEYS, KEYS, KEYS + 1));
 }
+
+#[tokio::test]
+async fn a_repeated_batch_is_answered_as_the_first_was_and_changes_nothing() {
+    const PATH: &str = "/v1/prices/batch";
+    let shop = Shop::start().await;
+    shop.products(3).await;
+    let api = shop.api().await;
+    let row = |sku: &str, amount: &str| json!({"sku": sku, "amount": amount, "currency": "GBP"});
+    let send =
+        async |path: &str, rows: &[serde_json::Value]| Reply::to(keyed(&api, "POST", path, "k", &json!({"items": rows}).to_string())).await;
+    send(PATH, &[row("P1", "2"), row("nobody", "2")]).await.problem(422, "validation-failed");
+    let tried = send(&format!("{PATH}?dry_run=true"), &[row("P1", "2")]).await;
+    assert_eq!((tried.status, keys(&shop).await, changes(&shop).await), (200, 0, 0), "neither leaves anything");
+
+    let some = [row("P1", "2"), row("P2", "2"), row("nobody", "2")];
+    let path = format!("{PATH}?on_error=skip_failed");
+    let first = send(&path, &some).await;
+    assert_eq!((first.status, changes(&shop).await), (207, 2));
+    assert_eq!(api.put_price(1, "3.00").await.status, 200);
+    assert_replayed(&send(&path, &some).await, &first);
+    assert_eq!((changes(&shop).await, api.see(1).await.amount.as_str()), (3, "3.00"));
+    send(&path, &[row("P3", "2")]).await.problem(422, "idempotency-key-reused");
+    send(PATH, &some).await.problem(422, "idempotency-key-reused");
+    assert_eq!((keys(&shop).await, changes(&shop).await), (1, 3));
+}

@@ -232,8 +232,8 @@ async fn what_is_no_batch_is_refused() {
     text.problem(415, "unsupported-media-type");
     let long = "sku,amount,currency\n".to_owned() + &" ".repeat(8 << 20);
     send_csv(&api, "", &long).await.problem(413, "body-too-large");
-    let keyed = api.request("POST", PATH).header("idempotency-key", "k").header("content-type", "application/json");
-    Reply::to(keyed.body("{}")).await.problem(400, "not-supported");
+    let conditional = api.request("POST", PATH).header("if-match", "\"1\"").header("content-type", "application/json");
+    Reply::to(conditional.body("{}")).await.problem(400, "not-supported");
 }
 
 #[tokio::test]

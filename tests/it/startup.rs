@@ -194,7 +194,7 @@ async fn processes_that_migrate_at_the_same_time_all_succeed_and_agree() {
     }
     assert_eq!(shop.number(&format!("SELECT COUNT(*) FROM {empty}.deployment")).await, 1);
     assert_eq!(shop.number(&format!("SELECT COUNT(*) FROM {empty}.view_shards")).await, 8);
-    assert_eq!(shop.number(&format!("SELECT COUNT(*) FROM {empty}.refinery_schema_history")).await, 5);
+    assert_eq!(shop.number(&format!("SELECT COUNT(*) FROM {empty}.refinery_schema_history")).await, 7);
     shop.api_with(&[("INVENTORY_MYSQL_URL", url.clone()), ("INVENTORY_KEY_PREFIX", "empty".into())]).await;
     shop.run(&format!("DROP DATABASE {empty}")).await;
 }

@@ -4,7 +4,7 @@
 //! change is. Whoever comes with the same key meanwhile waits for that transaction by the lock of its row. A refusal rolls
 //! back and leaves nothing, so that it is judged afresh the next time.
 
-use super::{CALL_LIMIT, DUPLICATE_KEY, LOCK_WAIT_TIMEOUT, MySql, Tx, take};
+use super::{DUPLICATE_KEY, LOCK_WAIT_TIMEOUT, MySql, Tx, take};
 use crate::{Error, Kind};
 use telemetry::metrics::MysqlOp;
 
@@ -97,15 +97,8 @@ pub async fn keep(tx: &mut Tx, key: &Key, answer: &Answer) -> Result<(), Error> 
 /// # Errors
 /// MySQL is away, or others hold the rows.
 pub async fn forget(mysql: &MySql) -> Result<u64, Error> {
-    let this = mysql.clone();
-    let work = async move {
-        let sql = format!(
-            "DELETE FROM idempotency WHERE created_at < UTC_TIMESTAMP(6) - INTERVAL {KEPT_HOURS} HOUR ORDER BY created_at LIMIT {PIECE}"
-        );
-        let mut tx = this.begin().await?;
-        tx.execute(&sql, ()).await?;
-        let deleted = tx.affected_rows();
-        tx.commit().await.map(|()| deleted)
-    };
-    mysql.detached(MysqlOp::Retention, Kind::Unavailable, CALL_LIMIT, work).await
+    let sql = format!(
+        "DELETE FROM idempotency WHERE created_at < UTC_TIMESTAMP(6) - INTERVAL {KEPT_HOURS} HOUR ORDER BY created_at LIMIT {PIECE}"
+    );
+    mysql.change(MysqlOp::Retention, sql).await
 }

@@ -189,6 +189,17 @@ impl MySql {
         .await
     }
 
+    /// Runs one statement in autocommit mode and returns how many rows it changed.
+    pub(crate) async fn change(&self, op: MysqlOp, sql: String) -> Result<u64, Error> {
+        let this = self.clone();
+        self.detached(op, Kind::Unavailable, CALL_LIMIT, async move {
+            let _free = this.free_connection().await?;
+            let mut conn = this.inner.pool.get_conn().await.map_err(|error| of_driver(&error))?;
+            rows(&mut conn, &sql, Params::Empty).await.map(|_| conn.affected_rows())
+        })
+        .await
+    }
+
     /// Begins a transaction. Call it inside [`MySql::detached`], so that it is never cancelled half-way.
     ///
     /// # Errors
@@ -262,11 +273,6 @@ impl Tx {
     pub(crate) async fn execute(&mut self, sql: &str, params: impl Into<Params>) -> Result<u64, Error> {
         rows(&mut self.tx, sql, params.into()).await?;
         Ok(self.tx.last_insert_id().unwrap_or_default())
-    }
-
-    /// Rows that the last statement inserted, changed or deleted.
-    pub(crate) fn affected_rows(&self) -> u64 {
-        self.tx.affected_rows()
     }
 
     /// # Errors
