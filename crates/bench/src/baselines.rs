@@ -34,13 +34,13 @@ pub(crate) const TEXTBOOK_TOTALS: &str = "textbook:views";
 const TEXTBOOK_BATCH: isize = 10;
 
 const ADD_VIEW: &str = "UPDATE product_views SET views = views + 1 WHERE product_id = ?";
-/// The statements of a price write, as `storage` has them.
+/// The statements of a price write.
 const LOCK_PRODUCT: &str =
     "SELECT id, sku, name, description, active, price, currency, version, updated_at, deleted_at FROM products WHERE id = ? FOR UPDATE";
 const SET_PRICE: &str = "UPDATE products SET price = ?, currency = ?, version = version + 1 WHERE id = ?";
 const ADD_HISTORY: &str = "INSERT INTO price_history \
-     (product_id, version, price, currency, reason, actor, changed_at, before_price, before_currency, before_since) \
-     SELECT id, version, price, currency, ?, ?, updated_at, ?, ?, ? FROM products WHERE id = ?";
+     (product_id, version, price, currency, reason, actor, before_price, before_currency, before_since) \
+     VALUES (?, ?, ?, ?, NULL, NULL, ?, ?, ?)";
 const ADD_VIEWS: &str = "UPDATE product_views SET views = views + ? WHERE product_id = ?";
 
 /// What stands behind the routes.
@@ -186,14 +186,15 @@ async fn set_price(id: web::Path<u64>, price: web::Json<Price>, stores: web::Dat
     let mut connection = stores.pool.get_conn().await?;
     let mut tx = connection.start_transaction(TxOpts::default()).await?;
     let before: Row = tx.exec_first(LOCK_PRODUCT, (id,)).await?.ok_or("no such product")?;
-    let (before_price, before_currency) = (before.get::<Value, _>("price"), before.get::<Value, _>("currency"));
-    tx.exec_drop(SET_PRICE, (price.amount(), price.currency().code(), id)).await?;
-    tx.exec_drop(ADD_HISTORY, (None::<&str>, None::<&str>, before_price, before_currency, before.get::<Value, _>("updated_at"), id))
-        .await?;
+    let old = |column: &str| before.get::<Value, _>(column);
+    let (version, currency) = (before.get::<u64, _>("version").ok_or("no version")? + 1, price.currency());
+    let code = currency.code();
+    tx.exec_drop(SET_PRICE, (price.amount(), code, id)).await?;
+    let history = (id, version, price.amount(), code, old("price"), old("currency"), old("updated_at"));
+    tx.exec_drop(ADD_HISTORY, history).await?;
     tx.commit().await?;
-    let version = before.get::<u64, _>("version").ok_or("no version")? + 1;
-    let (amount, currency) = (price.amount().to_string(), price.currency().code().to_owned());
-    let price = serde_json::json!({"product_id": id, "amount": amount, "currency": currency, "version": version});
+    let amount = price.amount().to_string();
+    let price = serde_json::json!({"product_id": id, "amount": amount, "currency": code, "version": version});
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(price.to_string()))
 }
 

@@ -120,6 +120,13 @@ pub(crate) struct Write {
     metrics: crate::Metrics,
 }
 
+/// What a price leaves in the history, beside itself.
+struct Past<'a> {
+    before: Option<&'a Product>,
+    reason: Option<&'a str>,
+    actor: Option<&'a str>,
+}
+
 /// An entry that was marked, and the session over which it is published.
 struct Mark {
     session: Session,
@@ -234,16 +241,8 @@ impl Write {
             return Ok(Ok(Done::Now(PriceSet { changed: false, ..PriceSet::of(&before.product, *price) })));
         }
         let row = products::set_price(&mut tx, id, *price).await?;
-        // Side by side: the mark only has to stand before COMMIT.
-        let noted = async {
-            products::add_history(&mut tx, id, Some(&before.product), reason.as_deref(), actor.as_deref()).await?;
-            once::keep(&mut tx, once.as_ref(), &row.product).await
-        };
-        let (marked, noted) = tokio::join!(self.mark(id, row.product.version), noted);
-        if let Err(error) = noted {
-            return roll_back(tx, error).await;
-        }
-        self.finish(tx, &row, marked).await?;
+        let past = Past { before: Some(&before.product), reason: reason.as_deref(), actor: actor.as_deref() };
+        let row = self.land(tx, row, Some(past), once.as_ref()).await?;
         Ok(Ok(Done::Now(PriceSet::of(&row.product, *price))))
     }
 
@@ -261,17 +260,19 @@ impl Write {
         if let Some(known) = once::begin(&mut tx, once).await? {
             return tx.rollback().await.map(|()| known);
         }
-        match products::insert(&mut tx, product, None, actor).await? {
-            Some(id) => self.land(tx, id, once).await.map(|row| Ok(Done::Now(row.product))),
-            None => refuse(tx, Error::DuplicateSku(product.sku.clone())).await,
-        }
+        let Some(id) = products::insert(&mut tx, product).await? else {
+            return refuse(tx, Error::DuplicateSku(product.sku.clone())).await;
+        };
+        let (row, past) = (read_back(&mut tx, id).await?, Past { before: None, reason: None, actor });
+        let row = self.land(tx, row, product.price.map(|_| past), once).await?;
+        Ok(Ok(Done::Now(row.product)))
     }
 
     async fn import(&self, product: &ImportedProduct, dry_run: bool) -> Result<Option<Imported>, StoreError> {
         let mut tx = self.stores.mysql.begin().await?;
         let before = products::lock_by_sku(&mut tx, &product.sku).await?;
         let (imported, price_changed) = match &before {
-            None => (Imported::Created, false),
+            None => (Imported::Created, product.price.is_some()),
             Some(row) if row.deleted => return tx.rollback().await.map(|()| None),
             Some(ProductRow { product: there, .. }) if product.differs_from(there) => {
                 (Imported::Updated, product.price_differs_from(there))
@@ -281,31 +282,37 @@ impl Write {
         if dry_run || imported == Imported::Unchanged {
             return tx.rollback().await.map(|()| Some(imported));
         }
-        let id = match before {
-            Some(row) => {
-                products::set_imported(&mut tx, &row.product, product, price_changed, None).await?;
-                row.product.id
+        let id = match &before {
+            Some(ProductRow { product: there, .. }) => {
+                products::set_imported(&mut tx, there.id, product).await?;
+                there.id
             }
             // Another that made it meanwhile: begin again.
-            None => products::insert(&mut tx, &product.clone().made(), Some("import"), None).await?.ok_or_else(made_meanwhile)?,
+            None => products::insert(&mut tx, &product.clone().made()).await?.ok_or_else(made_meanwhile)?,
         };
-        self.land(tx, id, None).await.map(|_| Some(imported))
+        let past = Past { before: before.as_ref().map(|row| &row.product), reason: Some("import"), actor: None };
+        let row = read_back(&mut tx, id).await?;
+        self.land(tx, row, price_changed.then_some(past), None).await.map(|_| Some(imported))
     }
 
-    /// Steps 2 to 5 for a row that `tx` has locked and changed.
-    async fn land(&self, mut tx: Tx, id: ProductId, once: Option<&Once<Product>>) -> Result<ProductRow, StoreError> {
-        let gone = || StoreError::new(Kind::Bug, format!("product {id} was not there after it was written"));
-        let row = products::lock(&mut tx, id).await?.ok_or_else(gone)?;
-        once::keep(&mut tx, once, &row.product).await?;
-        let marked = self.mark(id, row.product.version).await;
-        self.finish(tx, &row, marked).await?;
-        Ok(row)
-    }
-
-    /// Steps 4 and 5.
-    async fn finish(&self, tx: Tx, row: &ProductRow, marked: Result<Mark, StoreError>) -> Result<(), StoreError> {
+    /// Steps 3 to 5 for a row that `tx` has locked, changed and read back; `past` where its price is another.
+    async fn land(
+        &self,
+        mut tx: Tx,
+        row: ProductRow,
+        past: Option<Past<'_>>,
+        once: Option<&Once<Product>>,
+    ) -> Result<ProductRow, StoreError> {
         let id = row.product.id;
-        let Mark { session, marked, took } = match marked {
+        let kept = async {
+            if let Some(Past { before, reason, actor }) = past {
+                products::add_history(&mut tx, &row.product, before, reason, actor).await?;
+            }
+            once::keep(&mut tx, once, &row.product).await
+        };
+        // Side by side: the mark only has to stand before COMMIT.
+        let (marked, kept) = tokio::join!(self.mark(id, row.product.version), kept);
+        let Mark { session, marked, took } = match kept.and(marked) {
             Ok(mark) if self.started.elapsed() < COMMIT_BEFORE => mark,
             Ok(_) => return roll_back(tx, StoreError::new(Kind::Unavailable, "the write came too late to be answered")).await,
             Err(error) => return roll_back(tx, error).await,
@@ -317,11 +324,11 @@ impl Write {
         let publishing = Instant::now();
         if let Marked::Marker(marker) = marked {
             // A lost publish costs a few uncached reads: the marker stays until its TTL.
-            let _ = self.stores.redis.publish(&session, &marker, &read::cached(row)?).await;
+            let _ = self.stores.redis.publish(&session, &marker, &read::cached(&row)?).await;
         }
         pause_point::reached(PausePoint::AfterPublish, id).await;
         self.metrics.prices.duration[PriceStage::Redis].observe(took + publishing.elapsed());
-        Ok(())
+        Ok(row)
     }
 
     async fn drop_entry(&self, id: ProductId) -> Result<(), StoreError> {
@@ -342,6 +349,12 @@ impl Write {
 /// Whether the call to Redis arrived or not: nothing is committed, so nothing is unknown to the caller.
 pub(crate) fn not_announced(error: StoreError) -> StoreError {
     StoreError::new(Kind::Unavailable, format!("the write cannot be announced: {error}"))
+}
+
+/// Step 2.
+async fn read_back(tx: &mut Tx, id: ProductId) -> Result<ProductRow, StoreError> {
+    let gone = || StoreError::new(Kind::Bug, format!("product {id} was not there after it was written"));
+    products::lock(tx, id).await?.ok_or_else(gone)
 }
 
 fn made_meanwhile() -> StoreError {

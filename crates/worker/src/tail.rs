@@ -33,6 +33,10 @@ const OFF_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a change waits for others while the stream brings more without a pause.
 const GATHER_LIMIT: Duration = Duration::from_millis(20);
 
+/// Pause after entries were dropped, in which the next changes gather in the connection: while prices are written all the time
+/// each of them would cost this worker, Redis and MySQL a turn of their own. A change after a quiet time is acted upon at once.
+const PACE: Duration = Duration::from_millis(50);
+
 /// The position is kept this often at most: keeping it is an event of the binlog itself.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -212,9 +216,12 @@ impl Tail {
             let read = match ready {
                 Some(read) => read?,
                 None => {
-                    self.act(&mut pending).await?;
+                    let acted = self.act(&mut pending).await?;
                     progress.advance(place.at);
                     place.keep(&self.mysql, source).await;
+                    if acted {
+                        tokio::time::sleep(PACE).await;
+                    }
                     binlog.next().await?
                 }
             };
@@ -260,20 +267,20 @@ impl Tail {
         place.unsaved = true;
     }
 
-    /// Drops what is pending; returns when it is dropped, however long Redis is away.
-    async fn act(&self, pending: &mut Pending) -> Result<(), Ended> {
+    /// Drops what is pending; returns when it is dropped, however long Redis is away. Whether there was anything.
+    async fn act(&self, pending: &mut Pending) -> Result<bool, Ended> {
         let Pending { changes, empty, .. } = std::mem::take(pending);
         if let Some(reason) = empty {
             self.empty(reason).await;
             // Compressed events are no use to go on with; somebody may have switched them on.
             let blocked = if reason == Emptied::Unreadable { tail::source(&self.mysql).await?.blocked } else { None };
-            return blocked.map_or(Ok(()), |why| Err(Ended::Off(why)));
+            return blocked.map_or(Ok(true), |why| Err(Ended::Off(why)));
         }
         let changes: Vec<_> = changes.into_iter().collect();
         for chunk in changes.chunks(CHUNK) {
             self.until_dropped(Entries::These(chunk)).await;
         }
-        Ok(())
+        Ok(!changes.is_empty())
     }
 
     async fn empty(&self, reason: Emptied) {

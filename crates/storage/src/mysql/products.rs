@@ -210,17 +210,11 @@ pub async fn set_price(tx: &mut Tx, id: ProductId, price: Money) -> Result<Produ
     product(tx.rows_of_last(&sql).await?.pop().ok_or_else(gone)?)
 }
 
-/// Sets what a file tells of a row that this transaction has locked, `there` being what it found.
+/// Sets what a file tells of a row that this transaction has locked. The history of its price is [`add_history`]'s.
 ///
 /// # Errors
 /// As any statement.
-pub async fn set_imported(
-    tx: &mut Tx,
-    there: &Product,
-    product: &ImportedProduct,
-    price_changed: bool,
-    actor: Option<&str>,
-) -> Result<(), Error> {
+pub async fn set_imported(tx: &mut Tx, id: ProductId, product: &ImportedProduct) -> Result<(), Error> {
     let (amount, currency) = money_values(product.price);
     let sql = "UPDATE products SET name = ?, description = IF(?, ?, description), active = COALESCE(?, active), \
                price = COALESCE(?, price), currency = COALESCE(?, currency), version = version + 1 WHERE id = ?";
@@ -231,18 +225,17 @@ pub async fn set_imported(
         Value::from(product.active),
         amount,
         currency,
-        Value::from(there.id.get()),
+        Value::from(id.get()),
     ]
     .into();
-    tx.execute(sql, params).await?;
-    if price_changed { add_history(tx, there.id, Some(there), Some("import"), actor).await } else { Ok(()) }
+    tx.execute(sql, params).await.map(|_| ())
 }
 
-/// Inserts a product; MySQL gives the id.
+/// Inserts a product; MySQL gives the id. The history of its price is [`add_history`]'s.
 ///
 /// # Errors
 /// As any statement; a SKU that is taken is `Ok(None)`.
-pub async fn insert(tx: &mut Tx, product: &NewProduct, reason: Option<&str>, actor: Option<&str>) -> Result<Option<ProductId>, Error> {
+pub async fn insert(tx: &mut Tx, product: &NewProduct) -> Result<Option<ProductId>, Error> {
     let (amount, currency) = money_values(product.price);
     let sql = "INSERT INTO products (sku, name, description, active, price, currency) VALUES (?, ?, ?, ?, ?, ?)";
     let params: Params = vec![
@@ -254,36 +247,44 @@ pub async fn insert(tx: &mut Tx, product: &NewProduct, reason: Option<&str>, act
         currency,
     ]
     .into();
-    let id = match tx.execute(sql, params).await {
-        Ok(id) => product_id(id)?,
-        Err(error) if error.code() == Some(DUPLICATE_KEY) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    if product.price.is_some() {
-        add_history(tx, id, None, reason, actor).await?;
+    match tx.execute(sql, params).await {
+        Ok(id) => product_id(id).map(Some),
+        Err(error) if error.code() == Some(DUPLICATE_KEY) => Ok(None),
+        Err(error) => Err(error),
     }
-    Ok(Some(id))
 }
 
-/// Copies the row's new price into its history, with the version and the time that the row now has, beside the price that it
-/// replaced: others may have set that one with plain SQL, and then it stands nowhere else.
+/// Writes the price of a row that this transaction has changed into its history, with the version and the time that the row
+/// now has, beside the price that it replaced: others may have set that one with plain SQL, and then it stands nowhere else.
 ///
 /// # Errors
 /// As any statement.
 pub async fn add_history(
     tx: &mut Tx,
-    id: ProductId,
+    row: &Product,
     before: Option<&Product>,
     reason: Option<&str>,
     actor: Option<&str>,
 ) -> Result<(), Error> {
     let sql = "INSERT INTO price_history \
                (product_id, version, price, currency, reason, actor, changed_at, before_price, before_currency, before_since) \
-               SELECT id, version, price, currency, ?, ?, updated_at, ?, ?, ? FROM products WHERE id = ?";
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let before = before.filter(|product| product.price.is_some());
-    let (amount, currency) = money_values(before.and_then(|product| product.price));
-    let since = before.map(|product| product.updated_at.naive_utc());
-    tx.execute(sql, (reason, actor, amount, currency, since, id.get())).await.map(|_| ())
+    let ((amount, currency), (old_amount, old_currency)) = (money_values(row.price), money_values(before.and_then(|old| old.price)));
+    let params: Params = vec![
+        Value::from(row.id.get()),
+        Value::from(row.version),
+        amount,
+        currency,
+        Value::from(reason),
+        Value::from(actor),
+        Value::from(row.updated_at.naive_utc()),
+        old_amount,
+        old_currency,
+        Value::from(before.map(|old| old.updated_at.naive_utc())),
+    ]
+    .into();
+    tx.execute(sql, params).await.map(|_| ())
 }
 
 fn money_values(price: Option<Money>) -> (Value, Value) {
