@@ -1,6 +1,6 @@
 //! `price import` and `price undo`: the prices of a file, set in batches through the stores and taken back.
 
-use harness::{Outcome, Program, SOON, Shop, eventually};
+use harness::{Outcome, Program, Proxy, SOON, Shop, eventually};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -251,4 +251,31 @@ async fn an_import_that_is_interrupted_ends_the_same_when_it_is_run_again() {
     assert_eq!((report["changed"].as_u64(), report["not_written"].as_u64()), (Some(set), Some(20_000 - set)), "{report}");
     let again = shop.ctl(None, &["price", "import", path.to_str().unwrap(), "-o", "json"]).await.json(0);
     assert_eq!((counts(&again), at(&shop, "2").await), ([20_000 - set, set, 0, 0, 0], 20_000));
+}
+
+#[tokio::test]
+async fn an_import_whose_commit_was_not_answered_says_what_it_set_and_is_taken_back() {
+    let shop = Shop::start().await;
+    shop.products(4).await;
+    shop.run("UPDATE products SET price = 2 WHERE id = 4").await;
+    let mysql = Proxy::to(shop.mysql_port()).await;
+    let path = shop.dir().join("prices.csv");
+    std::fs::write(&path, file(4, "2.00", (0, ""))).unwrap();
+    let url = shop.mysql_url_at("inventory_api", mysql.port());
+    mysql.hold_reply_to_commit();
+    let child = shop.ctl_started(&["price", "import", path.to_str().unwrap(), "-o", "json", "--mysql-url", &url]);
+    mysql.caught().await;
+    eventually("the COMMIT took effect", SOON, async || (at(&shop, "2").await == 4).then_some(())).await;
+    mysql.cut();
+    let output = child.wait_with_output().await.unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), counts(&report)), (Some(0), [3, 1, 0, 0, 0]), "{output:?}");
+    assert_eq!(report["biggest_moves"].as_array().map(Vec::len), Some(3), "{report}");
+    assert_eq!(report["biggest_moves"][0]["from"]["amount"], "1.00");
+    assert_eq!(shop.number("SELECT COUNT(*) FROM price_history").await, 3, "it was set once");
+    let batch = report["batch"].as_str().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains(&format!("batch {batch}: `inventoryctl price undo`")), "{told}");
+    assert_eq!(statuses(&undo(&shop, &report["batch"]).await.json(0)).len(), 3);
+    assert_eq!(at(&shop, "1").await, 3);
 }

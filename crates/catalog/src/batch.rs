@@ -34,7 +34,8 @@ pub enum OnError {
 /// Prices that are to be set together.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// Names it in the history. Several may share one: they are then taken back together.
+    /// Names it in the history. Several may share one: they are then taken back together. What was set under it is answered
+    /// as changed when it is sent again.
     pub id: Uuid,
     /// At most [`MOST_ROWS`].
     pub rows: Vec<PriceRow>,
@@ -130,7 +131,8 @@ pub struct UndonePiece {
 }
 
 impl Catalog {
-    /// Sets prices in one transaction: all that can be, or none, as `on_error` says. The same batch again changes nothing more.
+    /// Sets prices in one transaction: all that can be, or none, as `on_error` says. The same batch again changes nothing more
+    /// and answers the same.
     ///
     /// # Errors
     /// `KeyReused`, `InProgress`; `Unavailable`: nothing was applied; `Unknown`: all or nothing of what could be.
@@ -203,7 +205,7 @@ impl Write {
         }
         let ids = ids_of(&mut tx, &batch.rows).await?;
         let there = price_batches::lock(&mut tx, &ids.iter().flatten().copied().collect()).await?;
-        let rows = judge(batch, &ids, &there);
+        let mut rows = judge(batch, &ids, &there);
         let refused = match batch.on_error {
             OnError::RejectAll => rows.iter().any(Judged::is_failed),
             OnError::SkipFailed => rows.iter().all(Judged::is_failed),
@@ -212,6 +214,7 @@ impl Write {
             return tx.rollback().await.map(|()| Ok(Done::Now(BatchSet { rows, applied: false })));
         };
         let changes: Vec<Change> = rows.iter().zip(&batch.rows).filter_map(|(row, asked)| change(row, asked, batch, &there)).collect();
+        set_before(&mut tx, batch.id, &mut rows).await?;
         price_batches::set(&mut tx, batch.id, &changes, batch.actor.as_deref()).await?;
         // Those that have their price already too: another system may have set it with plain SQL.
         let settled: Vec<_> = rows.iter().filter(|row| !row.is_failed()).filter_map(|row| row.product_id).collect();
@@ -309,6 +312,22 @@ fn judge_row(asked: &PriceRow, row: Option<&ProductRow>, other: Option<usize>, m
     let version = product.version + u64::from(verdict == Verdict::Changed);
     let (product_id, sku) = (Some(product.id), Some(product.sku.clone()));
     Judged { product_id, sku, from: product.price, to: asked.price, version: Some(version), verdict }
+}
+
+/// Rows whose price this batch itself has set are changed: its COMMIT took effect, and the answer was lost.
+async fn set_before(tx: &mut Tx, batch: Uuid, rows: &mut [Judged]) -> Result<(), StoreError> {
+    let unchanged: BTreeSet<_> = rows.iter().filter(|row| row.verdict == Verdict::Unchanged).filter_map(|row| row.product_id).collect();
+    if unchanged.is_empty() {
+        return Ok(());
+    }
+    let done = price_batches::done(tx, batch, &unchanged).await?;
+    for row in rows.iter_mut().filter(|row| row.verdict == Verdict::Unchanged) {
+        let done = row.product_id.and_then(|id| done.get(&id)).filter(|done| done.is_last && done.to == Some(row.to));
+        if let Some(done) = done {
+            (row.from, row.verdict) = (done.from, Verdict::Changed);
+        }
+    }
+    Ok(())
 }
 
 fn change(row: &Judged, asked: &PriceRow, batch: &Batch, there: &HashMap<ProductId, ProductRow>) -> Option<Change> {

@@ -1,7 +1,7 @@
 //! `price import`: sets the prices of a file.
 //!
 //! Promises that running it again, after Ctrl-C or an outage too, ends in the same state, and that each batch of rows is
-//! set whole or, where rows may not be skipped, not at all. The file is not one transaction; with a limit to changes all of
+//! set whole or, where rows may not be skipped, not at all. The id by which all of it is taken back is said before the first. The file is not one transaction; with a limit to changes all of
 //! it is looked at before anything is set, and each batch holds to the limit under its locks again.
 
 use super::file::{self, Line};
@@ -127,6 +127,10 @@ where
     let goes_on = allowed && !args.dry_run && !stop.is_requested();
     if goes_on {
         done = Done::default();
+        // Before anything is set: whatever becomes of this run, what it did can be taken back.
+        if !rows.is_empty() {
+            eprintln!("batch {}: `inventoryctl price undo` with this id takes back what is set now", pass.id);
+        }
         ended = pass.run("prices", false, &mut done, &set).await;
     }
     let report = done.report(&pass, (lines, rejected.len() as u64), goes_on || (allowed && args.dry_run));
