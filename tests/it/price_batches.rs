@@ -87,6 +87,21 @@ async fn a_batch_sets_every_price_and_says_what_it_did() {
 }
 
 #[tokio::test]
+async fn the_history_of_a_price_names_its_batch() {
+    let shop = Shop::start().await;
+    shop.products(1).await;
+    let api = shop.api().await;
+    let set = send(&api, "", &json!({"items": [row("P1", "2.00")]})).await.json();
+    assert_eq!(api.put_price(1, "3.00").await.status, 200);
+    let told = api.get("/v1/products/1/price-history").await.json();
+    assert_eq!((&told["data"][0]["batch"], &told["data"][1]["batch"]), (&json!(null), &set["batch"]), "{told}");
+    let listed = shop.ctl(Some(&api), &["price", "history", "P1", "-o", "json"]).await.json(0);
+    assert_eq!((&listed[0]["batch"], &listed[1]["batch"]), (&json!(null), &set["batch"]), "{listed}");
+    let table = shop.ctl(Some(&api), &["price", "history", "P1"]).await;
+    assert!(table.stdout.contains(set["batch"].as_str().unwrap()), "{table:?}");
+}
+
+#[tokio::test]
 async fn single_prices_keep_what_was_before_them_too() {
     let shop = Shop::start().await;
     let api = shop.api().await;

@@ -183,7 +183,7 @@ async fn the_history_tells_each_price_with_what_it_replaced() {
         data[2],
         json!({
             "amount": "1.50", "currency": "GBP", "kind": "reduced", "replaced": {"amount": "2.00", "currency": "GBP"},
-            "reason": "sale", "changed_by": "till", "version": 3, "changed_at": at
+            "reason": "sale", "changed_by": "till", "batch": null, "version": 3, "changed_at": at
         })
     );
     assert_eq!((&data[3]["replaced"], &data[3]["reason"], &data[3]["changed_by"]), (&json!(null), &json!(null), &json!(null)));

@@ -117,6 +117,10 @@ struct Entry {
     /// The name of the token that it came with, where there was one.
     #[schema(required)]
     changed_by: Option<String>,
+    /// The batch that it was set with, as `POST /v1/prices/batch` answered it and `inventoryctl price undo` takes it; null: it was
+    /// set alone.
+    #[schema(required, format = "uuid")]
+    batch: Option<String>,
     /// Of the product, from then on.
     version: u64,
     #[schema(format = DateTime)]
@@ -156,10 +160,10 @@ pub(crate) struct HistoryBody {
         (status = 200, description = "A page of prices.", body = HistoryBody, example = json!({
             "data": [{
                 "amount": "2.25", "currency": "GBP", "kind": "reduced", "replaced": {"amount": "2.55", "currency": "GBP"},
-                "reason": "january sale", "changed_by": null, "version": 2, "changed_at": "2011-01-04T10:05:00.000000Z"
+                "reason": "january sale", "changed_by": null, "batch": null, "version": 2, "changed_at": "2011-01-04T10:05:00.000000Z"
             }, {
                 "amount": "2.55", "currency": "GBP", "kind": "first", "replaced": null,
-                "reason": null, "changed_by": null, "version": 1, "changed_at": "2011-01-04T10:00:00.000000Z"
+                "reason": null, "changed_by": null, "batch": null, "version": 1, "changed_at": "2011-01-04T10:00:00.000000Z"
             }],
             "next_cursor": null
         })),
@@ -186,9 +190,9 @@ fn entry((row, replaced): (PriceRow, Option<Money>)) -> Entry {
         Some(PriceStep::Unchanged) => Kind::Unchanged,
         Some(PriceStep::CurrencyChanged) => Kind::CurrencyChanged,
     };
-    let PriceRow { price, reason, actor, version, changed_at, .. } = row;
+    let PriceRow { price, reason, actor, batch, version, changed_at, .. } = row;
     let (amount, currency) = (price.map(|price| price.amount_text()), price.map(|price| price.currency().code().to_owned()));
-    Entry { amount, currency, kind, replaced, reason, changed_by: actor, version, changed_at: time_text(changed_at) }
+    Entry { amount, currency, kind, replaced, reason, changed_by: actor, batch, version, changed_at: time_text(changed_at) }
 }
 
 /// `h` and the row behind which the next page begins, in hexadecimal.

@@ -19,6 +19,9 @@ struct Line {
     currency: Option<String>,
     reason: Option<String>,
     changed_by: Option<String>,
+    /// None from an API that does not tell it.
+    #[serde(default)]
+    batch: Option<String>,
     version: u64,
     changed_at: String,
     #[serde(flatten)]
@@ -26,7 +29,7 @@ struct Line {
 }
 
 impl Row for Line {
-    const COLUMNS: &'static [&'static str] = &["changed_at", "price", "version", "changed_by", "reason"];
+    const COLUMNS: &'static [&'static str] = &["changed_at", "price", "version", "changed_by", "batch", "reason"];
 
     fn cells(&self) -> Vec<String> {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -34,7 +37,8 @@ impl Row for Line {
             (Some(amount), Some(currency)) => format!("{amount} {currency}"),
             _ => shown(&serde_json::Value::Null),
         };
-        vec![self.changed_at.clone(), price, self.version.to_string(), text(&self.changed_by), text(&self.reason)]
+        let [by, batch, reason] = [&self.changed_by, &self.batch, &self.reason].map(text);
+        vec![self.changed_at.clone(), price, self.version.to_string(), by, batch, reason]
     }
 }
 
@@ -61,9 +65,9 @@ mod tests {
 
     #[test]
     fn a_price_is_a_line_and_one_that_was_taken_back_is_none() {
-        let text = r#"{"amount":"2.55","currency":"GBP","reason":"sale","changed_by":null,"version":7,"changed_at":"2011-01-04T10:00:00.000000Z","id":3}"#;
+        let text = r#"{"amount":"2.55","currency":"GBP","reason":"sale","changed_by":null,"batch":"b-1","version":7,"changed_at":"2011-01-04T10:00:00.000000Z","id":3}"#;
         let line: Line = serde_json::from_str(text).unwrap();
-        assert_eq!(line.cells(), ["2011-01-04T10:00:00.000000Z", "2.55 GBP", "7", "", "sale"]);
+        assert_eq!(line.cells(), ["2011-01-04T10:00:00.000000Z", "2.55 GBP", "7", "", "b-1", "sale"]);
         assert_eq!(serde_json::to_string(&line).unwrap(), text);
         let none = text.replace("\"2.55\"", "null").replace("\"GBP\"", "null");
         assert_eq!(serde_json::from_str::<Line>(&none).unwrap().cells()[1], "none");

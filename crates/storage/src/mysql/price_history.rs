@@ -21,6 +21,8 @@ pub struct PriceRow {
     pub reason: Option<String>,
     /// Who set it, where that is known.
     pub actor: Option<String>,
+    /// The batch that it was set with.
+    pub batch: Option<String>,
     pub changed_at: DateTime<Utc>,
 }
 
@@ -30,7 +32,7 @@ pub struct PriceRow {
 /// MySQL is away, or a row cannot be read.
 pub async fn newest(mysql: &MySql, id: ProductId, before: u64, limit: u32) -> Result<Vec<PriceRow>, Error> {
     let sql = format!(
-        "SELECT id, version, price, currency, before_price, before_currency, before_since, reason, actor, changed_at \
+        "SELECT id, version, price, currency, before_price, before_currency, before_since, reason, actor, batch, changed_at \
          FROM price_history WHERE product_id = {id} AND id < {before} ORDER BY id DESC LIMIT {limit}"
     );
     mysql.rows(MysqlOp::History, sql, ()).await?.into_iter().map(price_row).collect()
@@ -49,6 +51,7 @@ fn price_row(mut row: Row) -> Result<PriceRow, Error> {
         replaced: replaced.zip(before_since.map(|since| since.and_utc())),
         reason: take(row, "reason")?,
         actor: take(row, "actor")?,
+        batch: take(row, "batch")?,
         changed_at: take::<NaiveDateTime>(row, "changed_at")?.and_utc(),
     })
 }
