@@ -86,6 +86,7 @@ async fn a_reduction_is_compared_with_the_lowest_price_of_the_thirty_days_before
     ] {
         let shop = Shop::start().await;
         make(&shop, history).await;
+        ("no price between", &[("10", "GBP", 50), ("NULL", "GBP", 20), ("8", "GBP", 5)], ""),
         assert_eq!(prior(&shop.api().await).await, wanted, "{why}");
     }
 }

@@ -55,8 +55,8 @@ impl Catalog {
             before = rows.last().map_or(0, |row| row.id);
             let seen = rows.into_iter().filter(|row| row.version <= version);
             newest_first.extend(seen.flat_map(|row| {
-                let replaced = row.replaced.map(|(price, since)| PriceSince { price, since });
-                [row.price.map(|price| PriceSince { price, since: row.changed_at }), replaced].into_iter().flatten()
+                let replaced = row.replaced.map(|(price, since)| PriceSince { price: Some(price), since });
+                std::iter::once(PriceSince { price: row.price, since: row.changed_at }).chain(replaced)
             }));
             match prior(&newest_first) {
                 Prior::Known(price) => return Ok(price),

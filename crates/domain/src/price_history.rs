@@ -6,10 +6,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 /// Days before a reduction of which the lowest price is told (directive 98/6/EC, article 6a).
 pub const PRIOR_DAYS: i64 = 30;
 
-/// A price and the moment from which it was in force.
+/// A price and the moment from which it was in force; `None`: from then on there was none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PriceSince {
-    pub price: Money,
+    pub price: Option<Money>,
     pub since: DateTime<Utc>,
 }
 
@@ -53,32 +53,33 @@ pub enum Prior {
 /// [`PRIOR_DAYS`] before its reduction began.
 ///
 /// A reduction is a run of prices each lower than the one before; it began with the first of them, and further reductions
-/// belong to it. A higher price ends it, and so does another currency. What was in force when those days began counts too.
+/// belong to it. A higher price ends it, and so do another currency and a time without a price, in which nothing was in force.
+/// What was in force when those days began counts too.
 #[must_use]
 pub fn prior(newest_first: &[PriceSince]) -> Prior {
-    // The first price of the reduction and the place of the one before it.
+    // When the reduction began, and the price before it with its place.
     let (mut began, mut ended) = (None, false);
     for (place, pair) in newest_first.windows(2).enumerate() {
         let (later, before) = (pair[0], pair[1]);
-        match PriceStep::between(Some(before.price), later.price) {
-            PriceStep::Reduced => began = Some((later.since, place + 1)),
+        let step = later.price.zip(before.price).map(|(price, before)| (before, PriceStep::between(Some(before), price)));
+        match step {
+            Some((price, PriceStep::Reduced)) => began = Some((later.since, price, place + 1)),
             // Set again: it was in force since the earlier time.
-            PriceStep::Unchanged => {}
-            PriceStep::First | PriceStep::Raised | PriceStep::CurrencyChanged => {
+            Some((_, PriceStep::Unchanged)) => {}
+            None | Some((_, PriceStep::First | PriceStep::Raised | PriceStep::CurrencyChanged)) => {
                 ended = true;
                 break;
             }
         }
     }
-    let Some((began, place)) = began else {
+    let Some((began, replaced, place)) = began else {
         return if ended { Prior::Known(None) } else { Prior::Open(None) };
     };
     let window = began.checked_sub_signed(TimeDelta::days(PRIOR_DAYS)).unwrap_or(DateTime::<Utc>::MIN_UTC);
     let before = &newest_first[place..];
     let outside = before.iter().position(|price| price.since <= window).map(|at| at + 1);
-    let currency = before[0].price.currency();
-    let within = before[..outside.unwrap_or(before.len())].iter().map(|price| price.price);
-    let lowest = within.filter(|price| price.currency() == currency).min_by_key(Money::amount);
+    let within = before[..outside.unwrap_or(before.len())].iter().filter_map(|price| price.price);
+    let lowest = within.filter(|price| price.currency() == replaced.currency()).min_by_key(Money::amount);
     if ended && outside.is_some() { Prior::Known(lowest) } else { Prior::Open(lowest) }
 }
 
@@ -92,10 +93,10 @@ mod tests {
         Money::stored(Decimal::new(i64::from(pence), 2), currency)
     }
 
-    /// Prices with the days on which they were set, in their order.
+    /// Prices with the days on which they were set, in their order; 0: it was removed.
     fn of(history: &[(u32, i64)]) -> Vec<PriceSince> {
         let of = |(pence, day): &(u32, i64)| PriceSince {
-            price: money(*pence, "GBP"),
+            price: Some(*pence).filter(|pence| *pence > 0).map(|pence| money(pence, "GBP")),
             since: DateTime::UNIX_EPOCH + TimeDelta::days(1_000 + day),
         };
         history.iter().rev().map(of).collect()
@@ -120,6 +121,10 @@ mod tests {
             ("a raise between them begins another", &[(1000, 0), (800, 40), (900, 50), (700, 60)], Some(800)),
             ("a price set again is the same price", &[(1000, 0), (800, 40), (800, 50), (700, 90), (700, 95)], Some(1000)),
             ("it began when it was set first", &[(600, 0), (1000, 15), (800, 40), (800, 60)], Some(600)),
+            ("a first price that was removed is not reduced", &[(1000, 0), (0, 20), (800, 40)], None),
+            ("a reduction behind a time without a price", &[(500, 0), (0, 15), (1000, 20), (800, 60)], Some(1000)),
+            ("which ends what was in force before", &[(500, 0), (0, 5), (1000, 20), (800, 40)], Some(1000)),
+            ("but not what was in force in those days", &[(500, 0), (0, 15), (1000, 20), (800, 40)], Some(500)),
             ("a reduction that was taken back", &[(1000, 0), (800, 40), (1000, 50)], None),
         ] {
             assert_eq!(told(prior(&of(history))), wanted.map(|pence| money(pence, "GBP")), "{why}");
@@ -130,7 +135,7 @@ mod tests {
     fn amounts_of_other_currencies_are_not_compared() {
         let prior_of = |history: &[(u32, i64, &str)]| {
             let of = |(pence, day, currency): &(u32, i64, &str)| PriceSince {
-                price: money(*pence, currency),
+                price: Some(money(*pence, currency)),
                 since: DateTime::UNIX_EPOCH + TimeDelta::days(1_000 + day),
             };
             prior(&history.iter().rev().map(of).collect::<Vec<_>>())
@@ -148,24 +153,27 @@ mod tests {
         assert_eq!(PriceStep::between(Some(money(1, "EUR")), money(1, "GBP")), PriceStep::CurrencyChanged);
     }
 
-    /// Prices with the hours between them, oldest first.
+    /// Prices, and times without one, with the hours between them, oldest first. There is a price at the end.
     fn histories() -> impl Strategy<Value = Vec<PriceSince>> {
-        let price = (1u32..6, prop::sample::select(vec!["GBP", "GBP", "GBP", "EUR"]), 1i64..500);
+        let price = (prop::option::weighted(0.9, 1u32..6), prop::sample::select(vec!["GBP", "GBP", "GBP", "EUR"]), 1i64..500);
         prop::collection::vec(price, 1..20).prop_map(|prices| {
             let mut hour = 0;
             let mut since = |gap| {
                 hour += gap;
                 DateTime::UNIX_EPOCH + TimeDelta::hours(hour)
             };
-            prices.into_iter().map(|(pence, currency, gap)| PriceSince { price: money(pence, currency), since: since(gap) }).collect()
+            let last = prices.len() - 1;
+            let money = |place, pence: Option<u32>, currency| pence.or((place == last).then_some(3)).map(|pence| money(pence, currency));
+            let prices = prices.into_iter().enumerate();
+            prices.map(|(place, (pence, currency, gap))| PriceSince { price: money(place, pence, currency), since: since(gap) }).collect()
         })
     }
 
     /// The same, hour by hour.
     fn by_the_hour(history: &[PriceSince]) -> Option<Money> {
-        let at = |time: DateTime<Utc>| history.iter().rev().find(|price| price.since <= time).map(|price| price.price);
-        let present = *history.last()?;
-        let (mut began, mut price, mut time) = (None, present.price, present.since);
+        let at = |time: DateTime<Utc>| history.iter().rev().find(|price| price.since <= time).and_then(|price| price.price);
+        let (present, since) = history.last().and_then(|last| Some((last.price?, last.since)))?;
+        let (mut began, mut price, mut time) = (None, present, since);
         while let Some(before) = at(time - TimeDelta::hours(1)).filter(|before| before.currency() == price.currency()) {
             if before.amount() < price.amount() {
                 break;
@@ -176,7 +184,7 @@ mod tests {
             (price, time) = (before, time - TimeDelta::hours(1));
         }
         let hours = (1..=PRIOR_DAYS * 24).map(|hours| began.map(|began| began - TimeDelta::hours(hours)));
-        let prices = hours.flatten().filter_map(at).filter(|before| before.currency() == present.price.currency());
+        let prices = hours.flatten().filter_map(at).filter(|before| before.currency() == present.currency());
         prices.min_by_key(Money::amount)
     }
 

@@ -71,7 +71,7 @@ async fn shown(request: &HttpRequest, state: &State, set: PriceSet) -> Result<Ht
     let mut response = if conditions::none_match(request, &tag) {
         HttpResponse::NotModified().finish()
     } else {
-        let present = PriceSince { price: set.price, since: set.committed_at };
+        let present = PriceSince { price: Some(set.price), since: set.committed_at };
         let prior = state.read(state.ready()?.catalog.prior_price(set.product_id, present, set.version)).await??;
         HttpResponse::Ok().json(PriceShown { set: PriceBody::of(&set), prior_30d: prior })
     };
