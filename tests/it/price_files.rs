@@ -157,6 +157,24 @@ async fn a_single_price_that_would_move_too_far_is_not_set() {
     assert_eq!(set("price set P1 2 GBP --max-change 30").await.code, Some(2));
 }
 
+#[tokio::test]
+async fn a_price_that_another_sets_after_it_was_compared_is_not_replaced() {
+    let shop = Shop::start().await;
+    shop.products(1).await;
+    let api = shop.api().await;
+    let slow = Proxy::to(api.url.rsplit(':').next().unwrap().parse().unwrap()).await;
+    slow.hold_request_with("PUT /v1/products/1/price");
+    let url = format!("http://127.0.0.1:{}", slow.port());
+    let child = shop.ctl_started(&["price", "set", "P1", "1.20", "GBP", "--max-change", "30%", "--url", &url]);
+    slow.caught().await;
+    assert_eq!(api.put_price(1, "9.00").await.status, 200);
+    slow.release();
+    let output = child.wait_with_output().await.unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), shop.price(1).await), (Some(5), (2, "9.00".into())), "{told}");
+    assert!(told.contains("P1 was not set: the product was changed after its price was compared with --max-change"), "{told}");
+}
+
 async fn set(api: &Program, body: &Value) -> Value {
     let set = api.send("POST", "/v1/prices/batch", body.to_string()).await;
     assert_eq!(set.status, 200, "{set:?}");

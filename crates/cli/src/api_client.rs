@@ -5,7 +5,7 @@
 
 use crate::exit::{Exit, Failure, chain};
 use domain::{Money, ProductId, Sku};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_MATCH, RETRY_AFTER};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -144,12 +144,14 @@ impl ApiClient {
         self.get(request.json(&json!({"count": count}))).await.map(drop)
     }
 
-    /// PUTs a price and expects it to be set; the answer word for word.
+    /// PUTs a price and expects it to be set, only over the version `over` where one is given; the answer word for word.
     ///
     /// # Errors
-    /// No such product, not allowed, unreachable; then whether it was set may be unknown.
-    pub(crate) async fn set_price(&self, id: ProductId, price: Money, reason: Option<&str>) -> Result<String, Failure> {
-        self.get(self.price_request(id, price, reason)).await
+    /// No such product, another version, not allowed, unreachable; then whether it was set may be unknown.
+    pub(crate) async fn set_price(&self, id: ProductId, price: Money, reason: Option<&str>, over: Option<u64>) -> Result<String, Failure> {
+        let request = self.price_request(id, price, reason);
+        let request = over.into_iter().fold(request, |request, version| request.header(IF_MATCH, format!("\"{version}\"")));
+        self.get(request).await
     }
 
     fn price_request(&self, id: ProductId, price: Money, reason: Option<&str>) -> RequestBuilder {

@@ -52,7 +52,7 @@ fn told(from: Option<Money>, to: Money) -> String {
 struct Set {
     product_id: u64,
     sku: String,
-    /// What the API showed just before; another may have set it in between.
+    /// What the API showed just before; another may have set it in between, but not with `--max-change`.
     old: Value,
     new: Value,
     version: u64,
@@ -75,7 +75,7 @@ pub(crate) async fn get(name: &str, api: &ApiClient, output: &Output) -> Result<
 }
 
 /// The price is checked here first, so that one that cannot be is a usage error and nothing is asked for. A limit to the change
-/// is held against the price that the API showed just before.
+/// is held against the price that the API showed just before, and only that version is replaced then.
 pub(crate) async fn set(args: &SetPriceArgs, api: &ApiClient, output: &Output) -> Result<Exit, Failure> {
     #[derive(Deserialize)]
     struct Answer {
@@ -94,7 +94,14 @@ pub(crate) async fn set(args: &SetPriceArgs, api: &ApiClient, output: &Output) -
             return Err(Failure::new(Exit::Conflict, message));
         }
     }
-    let answer = api.set_price(id, price, args.reason.as_deref()).await?;
+    let over = args.max_change.map(|_| before.version);
+    let answer = api.set_price(id, price, args.reason.as_deref(), over).await.map_err(|failure| match failure.exit {
+        Exit::Conflict => {
+            let why = "the product was changed after its price was compared with --max-change; run it again";
+            Failure::new(Exit::Conflict, format!("{} was not set: {why}", before.sku))
+        }
+        _ => failure,
+    })?;
     let Answer { amount, currency, version, committed_at } = api.parsed(&answer)?;
     let new = json!({"amount": amount, "currency": currency});
     output.one(&Set { product_id: before.product_id, sku: before.sku, old: before.price, new, version, committed_at })?;
