@@ -51,6 +51,10 @@ async fn a_price_is_read_as_it_was_set_under_a_strong_tag() {
         assert_eq!((same.status, same.text.as_str(), same.header("etag")), (304, "", "\"2\""), "{known}");
     }
     assert_eq!(Reply::to(api.request("GET", PRICE).header("if-none-match", "\"1\"")).await.status, 200);
+    for tag in ["*", "\"1\""] {
+        let first = api.request("PUT", PRICE).header("if-none-match", tag).header("content-type", "application/json");
+        Reply::to(first.body(r#"{"amount":"3","currency":"GBP"}"#)).await.problem(400, "not-supported");
+    }
     let guarded = api.request("PUT", PRICE).header("if-match", read.header("etag")).header("content-type", "application/json");
     assert_eq!(Reply::to(guarded.body(r#"{"amount":"3","currency":"GBP"}"#)).await.status, 200);
 }
@@ -82,11 +86,11 @@ async fn a_reduction_is_compared_with_the_lowest_price_of_the_thirty_days_before
         ("too long ago", &[("6", "GBP", 90), ("10", "GBP", 50), ("8", "GBP", 5)], "10.00"),
         ("reductions in a row", &[("10", "GBP", 200), ("9", "GBP", 100), ("8", "GBP", 50), ("7", "GBP", 5)], "10.00"),
         ("another currency", &[("10", "GBP", 50), ("8", "EUR", 5)], ""),
+        ("no price between", &[("10", "GBP", 50), ("NULL", "GBP", 20), ("8", "GBP", 5)], ""),
         ("and back", &[("6", "GBP", 90), ("5", "EUR", 20), ("10", "GBP", 10), ("8", "GBP", 5)], "6.00"),
     ] {
         let shop = Shop::start().await;
         make(&shop, history).await;
-        ("no price between", &[("10", "GBP", 50), ("NULL", "GBP", 20), ("8", "GBP", 5)], ""),
         assert_eq!(prior(&shop.api().await).await, wanted, "{why}");
     }
 }

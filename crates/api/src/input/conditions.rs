@@ -85,6 +85,17 @@ pub(crate) fn refuse_if_match(request: &HttpRequest, detail: &'static str) -> Re
     Ok(())
 }
 
+/// The same for `If-None-Match`, which asks a write to be the first.
+///
+/// # Errors
+/// [`ApiError::NotSupported`] with that detail if the request has it.
+pub(crate) fn refuse_if_none_match(request: &HttpRequest, detail: &'static str) -> Result<(), ApiError> {
+    if request.headers().contains_key(IF_NONE_MATCH) {
+        return Err(ApiError::NotSupported(detail));
+    }
+    Ok(())
+}
+
 /// The same for a key.
 ///
 /// # Errors

@@ -60,6 +60,7 @@ pub(crate) async fn set(request: HttpRequest, payload: Payload, state: Data<Stat
     let id = path_id(&request)?;
     query::none(&request)?;
     let only_if = conditions::if_match(&request)?;
+    conditions::refuse_if_none_match(&request, "If-None-Match is for reads; If-Match sets a price only over the version that it names")?;
     let body = body::json_bytes(&request, payload, state.time_limit).await?;
     let (price, reason) = new_price(Json::parse(&body)?)?;
     let key = idempotency::key(&request, "PUT /v1/products/{id}/price", &body)?;
