@@ -62,13 +62,15 @@ async fn a_file_of_any_length_is_set_and_readers_see_it_at_once() {
     }
     let batches = "SELECT batch, reason, COUNT(*) FROM price_history GROUP BY batch, reason";
     assert_eq!(shop.rows::<(String, String, u64)>(batches).await, [(report["batch"].as_str().unwrap().into(), "spring".into(), 2_500)]);
+    let actors = "SELECT COUNT(*) FROM price_history WHERE actor LIKE 'inventoryctl%'";
+    assert_eq!(shop.number(actors).await, 2_500);
     let again = import(&shop, &text, &[]).await.json(0);
     assert_eq!((counts(&again), &again["batch"]), ([0, 2_500, 0, 0, 0], &json!(null)));
 
     let undone = undo(&shop, &report["batch"]).await;
     assert!(undone.stderr.contains("restored 2500, 0 changed since, 0 gone"), "{undone:?}");
     assert_eq!(statuses(&undone.json(0)).len(), 2_500);
-    assert_eq!(at(&shop, "1").await, 2_500);
+    assert_eq!((at(&shop, "1").await, shop.number(actors).await), (2_500, 5_000));
     assert!(api.see(2_500).await.is(3, "1.00"));
 }
 

@@ -15,6 +15,23 @@ use crate::product;
 use domain::{Currency, Money, Move};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// What the column `price_history.actor` holds, in characters.
+const MAX_ACTOR_CHARS: usize = 255;
+
+/// Who sets prices through the stores, where no token tells it: this program, and the user of the system if the environment
+/// names one. Nobody vouches for that name.
+pub(crate) fn actor() -> Arc<str> {
+    let named = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
+    actor_of(named.as_deref()).into()
+}
+
+fn actor_of(user: Option<&str>) -> String {
+    let name: String = user.unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
+    let all = if name.is_empty() { "inventoryctl".to_owned() } else { format!("inventoryctl:{name}") };
+    all.chars().take(MAX_ACTOR_CHARS).collect()
+}
 
 /// What a product's own answer says of its price.
 #[derive(Deserialize, Serialize)]
@@ -117,6 +134,13 @@ fn parse(amount: &str, currency: &str) -> Result<Money, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_sets_a_price_is_this_program_and_its_user_as_far_as_they_fit() {
+        assert_eq!([actor_of(None), actor_of(Some("")), actor_of(Some("\n"))], ["inventoryctl"; 3]);
+        assert_eq!(actor_of(Some("an\u{1b}na")), "inventoryctl:anna");
+        assert_eq!(actor_of(Some(&"é".repeat(300))).chars().count(), 255);
+    }
 
     #[test]
     fn a_price_that_cannot_be_is_a_usage_error_that_names_the_word() {

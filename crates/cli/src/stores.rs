@@ -90,7 +90,7 @@ impl Stores {
 
     /// Takes a piece of a batch of prices back; again while a store is away, which ends the same under the same id.
     pub(crate) async fn undo_prices(&self, batch: Uuid, undo: Uuid, after: Option<ProductId>) -> Result<UndonePiece, Failure> {
-        retried(|| self.catalog.undo(batch, undo, after, None)).await.map_err(|failure| match failure.exit {
+        retried(|| self.catalog.undo(batch, undo, after, Some(crate::price::actor()))).await.map_err(|failure| match failure.exit {
             Exit::NotFound => Failure::new(Exit::NotFound, format!("no batch {batch} has changed a price")),
             _ => failure,
         })

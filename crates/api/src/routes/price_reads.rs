@@ -114,7 +114,8 @@ struct Entry {
     /// As its writer gave it.
     #[schema(required)]
     reason: Option<String>,
-    /// The name of the token that it came with, where there was one.
+    /// The name of the token that it came with, where there was one; `inventoryctl`, with the user of its system where that is
+    /// known, of what `inventoryctl price import` and `undo` set.
     #[schema(required)]
     changed_by: Option<String>,
     /// The batch that it was set with, as `POST /v1/prices/batch` answered it and `inventoryctl price undo` takes it; null: it was

@@ -208,7 +208,7 @@ impl Pass<'_> {
         };
         let rows = lines.iter().map(|line| line.row.clone()).collect();
         let (reason, max_change) = (self.args.reason.clone(), self.args.max_change);
-        Batch { id: self.id, rows, reason, actor: None, on_error, max_change, dry_run }
+        Batch { id: self.id, rows, reason, actor: Some(super::actor()), on_error, max_change, dry_run }
     }
 }
 
