@@ -173,7 +173,7 @@ async fn a_price_is_written_through_with_one_row_of_history() {
     let committed_at = updated_at(&shop, 1).await;
     let expected = json!({"product_id": 1, "amount": "2.10", "currency": "GBP", "version": 2, "committed_at": committed_at});
     assert_eq!((set.status, set.json()), (200, expected));
-    assert_eq!((set.header("etag"), set.header("cache-control")), ("\"2\"", "no-cache"));
+    assert_eq!((set.header("etag"), set.header("cache-control")), ("\"2\"", "no-store"));
     let row = (2, "2.1000".to_owned(), "GBP".to_owned(), Some("january sale".to_owned()));
     assert_eq!(history(&shop, 1).await, std::slice::from_ref(&row));
     for api in [&api, &other] {

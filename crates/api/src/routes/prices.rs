@@ -1,14 +1,13 @@
 //! Prices: written through to MySQL and the cache before the answer.
 
 use super::schemas::{Expected, Id, NewPrice, Repeatable};
-use super::{NO_CACHE, answers, path_id};
+use super::{answers, path_id};
 use crate::access;
 use crate::error::ApiError;
 use crate::input::fields::{self, Faults, Reader};
 use crate::input::json::Json;
 use crate::input::{body, conditions, idempotency, query};
 use crate::state::State;
-use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use catalog::{Answer, Once, PriceChange, PriceSet};
@@ -67,9 +66,7 @@ pub(crate) async fn set(request: HttpRequest, payload: Payload, state: Data<Stat
     let once = key.map(|key| Once::new(key, move |product| answer(&PriceSet::of(product, price))));
     let change = PriceChange { price, reason, actor: access::caller(&request), only_if, once };
     let set = state.write(state.ready()?.catalog.set_price(id, change)).await?;
-    let mut response = answers::of(set.map_err(|error| ApiError::of_product(id, error))?, answer);
-    response.headers_mut().insert(CACHE_CONTROL, NO_CACHE);
-    Ok(response)
+    Ok(answers::of(set.map_err(|error| ApiError::of_product(id, error))?, answer))
 }
 
 impl PriceBody {

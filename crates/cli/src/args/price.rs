@@ -21,7 +21,7 @@ pub(crate) enum PriceVerb {
     Import(PriceImportArgs),
     /// Take back what an import or another batch of prices set, where nobody changed it since
     ///
-    /// Each product gets the price from before, or none if it had none. One whose price was changed afterwards, over the API or with plain SQL, keeps what it has. The undo is a batch too and can be taken back; its id is shown. Exits 3 where some products were not restored, 5 where none was.
+    /// Each product gets the price from before, or none if it had none. One whose price was changed afterwards, over the API or with plain SQL, keeps what it has. The undo is a batch too and can be taken back; its id is shown. It may be run again, after an outage too: what was restored before counts as changed since then. Exits 3 where some products were not restored, 5 where none was, as when all of them were restored before.
     Undo {
         /// Its id, as `price import` and the API show it
         batch: Uuid,
@@ -42,7 +42,7 @@ pub(crate) struct SetPriceArgs {
     /// An ISO 4217 code such as GBP
     pub(crate) currency: String,
     /// Kept in the history of the price
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
     pub(crate) reason: Option<String>,
     /// Change nothing and exit 5 if the price would move further, up or down; another currency is always further
     #[arg(long, value_name = "SHARE", value_parser = MaxChange::parse)]
