@@ -55,6 +55,17 @@ pub fn check_reason(reason: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Characters of a field that a fault shows.
+const MOST_SHOWN: usize = 64;
+
+/// A field in quotes, cut where it is long: a fault of each row must not make the answer longer than the request.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(MOST_SHOWN) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
 const COLUMNS: [&str; 6] = ["sku", "product_id", "amount", "currency", "if_version", "reason"];
 
 /// The name of each column of a file.
@@ -73,7 +84,7 @@ impl Columns {
             match COLUMNS.iter().find(|name| **name == text) {
                 Some(name) if names.contains(name) => faults.push(format!("the column {name} stands there twice")),
                 Some(name) => names.push(*name),
-                None => faults.push(format!("the column {text:?} is not known; there are {}", COLUMNS.join(","))),
+                None => faults.push(format!("the column {} is not known; there are {}", shown(&text), COLUMNS.join(","))),
             }
         }
         match (names.contains(&"sku"), names.contains(&"product_id")) {
@@ -143,7 +154,7 @@ impl Reading {
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         match text {
-            Some(text) => self.keep(column, parse(&text).map_err(|fault| format!("is {text:?}: it {fault}"))),
+            Some(text) => self.keep(column, parse(&text).map_err(|fault| format!("is {}: it {fault}", shown(&text)))),
             None => {
                 self.fault(column, "is missing");
                 None
@@ -164,8 +175,7 @@ impl Reading {
             // How many digits it may have depends on the currency; whether it is a number does not.
             None => self.needed("amount", amount, plain_amount),
         };
-        let version = |text: String| text.parse::<u64>().map_err(|_| format!("is {text:?}: write a whole number, or nothing"));
-        let if_version = if_version.and_then(|text| self.keep("if_version", version(text)));
+        let if_version = if_version.and_then(|text| self.keep("if_version", version(&text)));
         if let Some(reason) = &reason {
             self.keep("reason", check_reason(reason));
         }
@@ -174,6 +184,12 @@ impl Reading {
             _ => Err(self.faults),
         }
     }
+}
+
+/// A version as JSON may have it too: there every number that a float holds exactly is one, and versions begin at 1.
+fn version(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| (1..=ProductId::MAX).contains(number) && !text.starts_with('+'));
+    number.ok_or_else(|| format!("is {}: write a whole number from 1 to {}, or nothing", shown(text), ProductId::MAX))
 }
 
 /// An amount of which only the digits after the point cannot be judged.
@@ -220,6 +236,33 @@ mod tests {
         assert_eq!(read(header, "1,2.125,GBP,,").unwrap_err(), ["amount is \"2.125\": it has 3 digits after the point, GBP has 2"]);
         assert_eq!(read(header, "1,,,,").unwrap_err(), ["currency is missing", "amount is missing"]);
         assert_eq!(read(header, "1,2").unwrap_err(), [" the line has 2 fields, the header has 5"]);
+    }
+
+    #[test]
+    fn a_version_has_the_range_that_it_has_in_json() {
+        let header = "sku,amount,currency,if_version";
+        let most = ProductId::MAX;
+        for version in [1, 7, most] {
+            assert_eq!(read(header, &format!("A,1,GBP,{version}")).unwrap().if_version, Some(version));
+        }
+        for version in ["0", "9007199254740992", "18446744073709551616", "+1", "-1", "1.0", "x"] {
+            let said = format!("if_version is {version:?}: write a whole number from 1 to {most}, or nothing");
+            assert_eq!(read(header, &format!("A,1,GBP,{version}")).unwrap_err(), [said]);
+        }
+    }
+
+    #[test]
+    fn a_fault_shows_the_beginning_of_a_long_field() {
+        let (long, cut) = ("é".repeat(65), "é".repeat(64));
+        let faults = read("sku,amount,currency,if_version", &format!("{long},{long},{long},{long}")).unwrap_err();
+        assert_eq!(faults.len(), 4);
+        for fault in faults {
+            assert!(fault.contains(&format!(" is \"{cut}\"…: ")), "{fault}");
+        }
+        let whole = read("sku,amount,currency", &format!("A,{cut},GBP")).unwrap_err();
+        assert!(whole[0].starts_with(&format!("amount is \"{cut}\": it ")), "{whole:?}");
+        let header = Columns::find(fields(&long)).unwrap_err();
+        assert!(header.starts_with(&format!("the column \"{cut}\"… is not known")), "{header}");
     }
 
     #[test]
