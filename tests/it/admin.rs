@@ -168,8 +168,8 @@ async fn what_an_admin_route_cannot_do_is_refused_as_everywhere_and_changes_noth
         ("/dead-letters/replay", "{}", ""),
         ("/cache/invalidate", "{}", ""),
         ("/cache/invalidate", r#"{"all":true,"product_ids":[1]}"#, ""),
-        ("/cache/invalidate", r#"{"product_ids":[0]}"#, "/product_ids"),
-        ("/dead-letters/drop", r#"{"ids":[0]}"#, "/ids"),
+        ("/cache/invalidate", r#"{"product_ids":[7,0]}"#, "/product_ids/1"),
+        ("/dead-letters/drop", r#"{"ids":[0]}"#, "/ids/0"),
         ("/dead-letters/drop", r#"{"all":true,"dry_run":true}"#, "/dry_run"),
     ] {
         let problem = post(&api, path, body).await.problem(422, "validation-failed");

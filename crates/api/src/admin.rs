@@ -281,7 +281,7 @@ fn read_optional<T>(body: Option<Json>, read: impl FnOnce(&mut Reader<'_>) -> Op
 fn selection(body: Json, with_dry_run: bool) -> Result<(Selection, bool), ApiError> {
     let mut faults = Faults::default();
     let read = Reader::new(body, String::new(), &mut faults).map(|mut reader| {
-        let ids = reader.optional("ids", letter_ids);
+        let ids = reader.optional_list("ids", MOST_IDS, fields::whole_number(1..=u64::MAX)).map(BTreeSet::from_iter);
         let all = reader.optional("all", fields::flag).unwrap_or(false);
         let reason = reader.optional("reason", |value| letter_reason(&fields::text(value)?));
         let product_id = reader.optional("product_id", fields::whole_number(0..=u64::MAX));
@@ -303,12 +303,10 @@ fn selection(body: Json, with_dry_run: bool) -> Result<(Selection, bool), ApiErr
 fn cached(body: Json) -> Result<Option<Vec<ProductId>>, ApiError> {
     let mut faults = Faults::default();
     let read = Reader::new(body, String::new(), &mut faults).map(|mut reader| {
-        let ids = reader.optional("product_ids", |value| {
-            letter_ids(value)?.into_iter().map(|id| ProductId::new(id).map_err(|error| error.to_string())).collect::<Result<Vec<_>, _>>()
-        });
+        let ids: Option<BTreeSet<ProductId>> = reader.optional_list("product_ids", MOST_IDS, fields::product_id).map(BTreeSet::from_iter);
         let all = reader.optional("all", fields::flag).unwrap_or(false);
         reader.finish();
-        (ids, all)
+        (ids.map(Vec::from_iter), all)
     });
     let (ids, all) = faults.into_result(read)?;
     if ids.is_some() != all {
@@ -317,14 +315,6 @@ fn cached(body: Json) -> Result<Option<Vec<ProductId>>, ApiError> {
     let mut faults = Faults::default();
     faults.add("", "must say which products: either product_ids, or all");
     faults.into_result(None)
-}
-
-fn letter_ids(value: Json) -> Result<BTreeSet<u64>, String> {
-    let Json::List(list) = value else { return Err(format!("must be an array of ids, but is {}", value.kind())) };
-    if list.is_empty() || list.len() > MOST_IDS {
-        return Err(format!("must have 1 to {MOST_IDS} ids"));
-    }
-    list.into_iter().map(|id| fields::whole_number(1..=u64::MAX)(id)).collect()
 }
 
 fn letter_reason(text: &str) -> Result<Reason, String> {
@@ -362,7 +352,7 @@ mod tests {
         }
         for (body, pointer) in [
             (r#"{"ids":[]}"#, "/ids"),
-            (r#"{"ids":["1"]}"#, "/ids"),
+            (r#"{"ids":[1,"1"]}"#, "/ids/1"),
             (r#"{"ids":1}"#, "/ids"),
             (r#"{"reason":"bad"}"#, "/reason"),
             (r#"{"all":1}"#, "/all"),

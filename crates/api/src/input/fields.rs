@@ -103,6 +103,18 @@ impl<'f> Reader<'f> {
         self.parse(name, value, parse)
     }
 
+    /// An array in a field that may be absent, of 1 to `most` values. Each that is refused is a fault of its own.
+    pub(crate) fn optional_list<T>(&mut self, name: &str, most: usize, parse: impl Fn(Json) -> Result<T, String>) -> Option<Vec<T>> {
+        let list = self.optional(name, |value| match value {
+            Json::List(list) if (1..=most).contains(&list.len()) => Ok(list),
+            Json::List(list) => Err(format!("has {} elements; it must have 1 to {most}", list.len())),
+            other => Err(wrong("an array", &other)),
+        })?;
+        let (pointer, faults) = (&self.pointer, &mut *self.faults);
+        let mut read = |(place, value)| parse(value).map_err(|detail| faults.add(format!("{pointer}/{name}/{place}"), detail)).ok();
+        Some(list.into_iter().enumerate().filter_map(&mut read).collect())
+    }
+
     /// A field that may be absent or null, which mean the same.
     pub(crate) fn nullable<T>(&mut self, name: &str, parse: impl FnOnce(Json) -> Result<T, String>) -> Option<T> {
         match self.take(name)? {
@@ -177,7 +189,7 @@ pub(crate) fn flag(value: Json) -> Result<bool, String> {
     }
 }
 
-pub(crate) fn whole_number(range: RangeInclusive<u64>) -> impl FnOnce(Json) -> Result<u64, String> {
+pub(crate) fn whole_number(range: RangeInclusive<u64>) -> impl Fn(Json) -> Result<u64, String> {
     move |value| match value {
         Json::Whole(number) if range.contains(&number) => Ok(number),
         Json::Whole(_) | Json::OtherNumber => Err(format!("must be a whole number from {} to {}", range.start(), range.end())),
@@ -237,6 +249,19 @@ mod tests {
                 "/a~1b~0c is not a field of this request",
             ]
         );
+    }
+
+    #[test]
+    fn every_wrong_element_of_a_list_is_listed() {
+        let read = |body| faults(body, |reader| drop(reader.optional_list("ids", 3, product_id)));
+        assert_eq!(read(r#"{"ids":[1,2,3]}"#), [""; 0]);
+        let found = read(r#"{"ids":[0,7,"x"]}"#);
+        let pointers: Vec<_> = found.iter().map(|fault| fault.split(' ').next().unwrap()).collect();
+        assert_eq!(pointers, ["/ids/0", "/ids/2"], "{found:?}");
+        for body in [r#"{"ids":[]}"#, r#"{"ids":[1,2,3,4]}"#, r#"{"ids":null}"#] {
+            let found = read(body);
+            assert!(found.len() == 1 && found[0].starts_with("/ids "), "{found:?}");
+        }
     }
 
     #[test]
