@@ -26,6 +26,7 @@ pub(crate) struct PriceBody {
     price: Money,
     /// Of the product; rises with every change of catalogue data or price.
     version: u64,
+    /// When the product got this version: a change of its name or its other data moves it too.
     #[schema(format = DateTime)]
     committed_at: String,
 }
