@@ -10,6 +10,9 @@ use std::fmt;
 /// Digits before the point that `DECIMAL(19,4)` holds.
 const MAX_WHOLE_DIGITS: usize = 15;
 
+/// Codes that the list of `iso_currency` takes for replaced and ISO 4217 (list one) does not: Venezuela has VED and VES.
+const NOT_REPLACED: [&str; 1] = ["VES"];
+
 /// Why an amount or a currency was refused; the text says how to write it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
@@ -37,7 +40,7 @@ impl Currency {
     /// Unknown codes, codes without a minor unit (`XAU`, `XXX`), and currencies that were replaced.
     pub fn parse(code: &str) -> Result<Self, MoneyError> {
         let known = iso_currency::Currency::from_code(code).ok_or(MoneyError::UnknownCurrency)?;
-        let replaced = known.is_superseded().is_some();
+        let replaced = known.is_superseded().is_some() && !NOT_REPLACED.contains(&code);
         match known.exponent() {
             Some(exponent) if !replaced && !known.is_special() => Ok(Self::of(code, exponent as u8)),
             _ => Err(MoneyError::UnknownCurrency),
@@ -198,6 +201,13 @@ mod tests {
     fn currencies_out_of_use_and_unknown_codes_are_refused() {
         for code in ["", "gbp", "GB", "GBPP", "ZZZ", "XXX", "XAU", "XTS", "HRK", "SLL", "ZWL"] {
             assert_eq!(Currency::parse(code), Err(MoneyError::UnknownCurrency), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn both_currencies_of_venezuela_are_in_use() {
+        for code in ["VED", "VES"] {
+            assert_eq!(Currency::parse(code).map(|currency| currency.digits()), Ok(2), "{code}");
         }
     }
 
