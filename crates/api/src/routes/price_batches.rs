@@ -55,18 +55,19 @@ struct Counts {
 #[derive(Serialize, ToSchema)]
 #[schema(as = PriceBatchItem)]
 struct Item {
-    /// Null where the row does not tell it and no product was found.
+    /// Null where the row could not be read, and where it has a SKU that no product has.
     #[schema(required, value_type = Option<u64>)]
     product_id: Option<ProductId>,
+    /// Null where the row could not be read, and where it has an id that no product has.
     #[schema(required, value_type = Option<String>)]
     sku: Option<Sku>,
-    /// The price before; null where there was none.
+    /// The price before; null where there was none, and where the row could not be read or no product was found.
     #[schema(required, value_type = Option<schemas::Price>)]
     from: Option<Money>,
-    /// Null where the row has no price that can be.
+    /// Null where the row could not be read.
     #[schema(required, value_type = Option<schemas::Price>)]
     to: Option<Money>,
-    /// Of the product, after the change.
+    /// Of the product, after the change; null where the row could not be read or no product was found.
     #[schema(required)]
     version: Option<u64>,
     #[schema(inline)]
