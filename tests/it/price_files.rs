@@ -126,7 +126,9 @@ async fn a_price_that_would_move_too_far_stops_the_whole_file_before_anything_is
     for more in [&["--max-change", "30%"][..], &["--max-change", "30%", "--dry-run"], &["--max-change", "30%", "--on-error", "skip_failed"]]
     {
         let stopped = import(&shop, &text, more).await;
-        assert_eq!(counts(&stopped.json(5)), [0, 0, 2, 1_197, 0], "{stopped:?}");
+        let report = stopped.json(5);
+        assert_eq!((counts(&report), &report["biggest_moves"]), ([0, 0, 2, 1_197, 0], &json!([])), "{stopped:?}");
+        assert_eq!((&report["too_far"][0]["sku"], &report["too_far"][1]["percent"]), (&json!("P1199"), &json!("+900.00")), "{report}");
         assert!(stopped.stderr.contains("line 1101: the price would move too far: 1.00 GBP → 10.00 GBP (+900.00 %)"), "{stopped:?}");
         assert!(stopped.stderr.contains("line 1200: the price would move too far: 1.00 EUR → 1.00 GBP (another currency)"), "{stopped:?}");
         assert!(stopped.stderr.contains("nothing was set: 2 of 1199 prices would move further than --max-change"), "{stopped:?}");

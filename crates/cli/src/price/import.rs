@@ -41,7 +41,10 @@ struct Report {
     /// Lines that are no row, or a product's second.
     rejected: u64,
     dry_run: bool,
+    /// Of the prices that were changed, or would be.
     biggest_moves: Vec<Moved>,
+    /// The biggest of those that `--max-change` does not allow.
+    too_far: Vec<Moved>,
 }
 
 /// A price that moved.
@@ -80,14 +83,14 @@ impl Serialize for Moved {
 
 impl Row for Report {
     const COLUMNS: &'static [&'static str] =
-        &["batch", "rows", "changed", "unchanged", "failed", "not_written", "lines", "rejected", "dry_run", "biggest_moves"];
+        &["batch", "rows", "changed", "unchanged", "failed", "not_written", "lines", "rejected", "dry_run", "biggest_moves", "too_far"];
 
     fn cells(&self) -> Vec<String> {
         let counts = [self.rows, self.changed, self.unchanged, self.failed, self.not_written, self.lines, self.rejected];
         let counts = counts.iter().map(ToString::to_string);
-        let moves: Vec<_> = self.biggest_moves.iter().map(ToString::to_string).collect();
+        let told = |moves: &[Moved]| moves.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         let batch = self.batch.clone().unwrap_or_else(|| "none".to_owned());
-        std::iter::once(batch).chain(counts).chain([self.dry_run.to_string(), moves.join("; ")]).collect()
+        std::iter::once(batch).chain(counts).chain([self.dry_run.to_string(), told(&self.biggest_moves), told(&self.too_far)]).collect()
     }
 }
 
@@ -155,9 +158,9 @@ fn end(report: &Report, done: &Done, ended: Result<(), Failure>, stopped: bool) 
     if stopped && report.not_written > 0 {
         return Err(Failure::new(Exit::Failure, format!("interrupted; {AGAIN}")));
     }
-    if done.too_far > 0 {
+    if done.failed_by_limit > 0 {
         let what = if report.changed > 0 && !report.dry_run { "not all was set" } else { "nothing was set" };
-        let how_many = format!("{} of {} prices would move further than --max-change", done.too_far, report.rows);
+        let how_many = format!("{} of {} prices would move further than --max-change", done.failed_by_limit, report.rows);
         return Err(Failure::new(Exit::Conflict, format!("{what}: {how_many}")));
     }
     if !report.dry_run && report.not_written > 0 {
@@ -218,11 +221,12 @@ struct Done {
     changed: u64,
     unchanged: u64,
     failed: u64,
-    too_far: u64,
+    failed_by_limit: u64,
     /// Whether the file or a batch was refused as a whole, and what is behind it with it.
     refused: bool,
     faults: Vec<Reject>,
     moves: Vec<Moved>,
+    too_far: Vec<Moved>,
 }
 
 impl Done {
@@ -238,18 +242,23 @@ impl Done {
                 Verdict::Changed | Verdict::Unchanged => {}
                 Verdict::Failed(fault) => {
                     self.failed += 1;
-                    self.too_far += u64::from(matches!(fault, RowFault::TooFar(_)));
+                    if matches!(fault, RowFault::TooFar(_)) {
+                        self.failed_by_limit += 1;
+                        self.too_far.push(Moved::of(row));
+                    }
                     self.faults.push(line.reject(in_words(fault, line, row)));
                 }
             }
         }
-        self.moves.sort_by(|a, b| a.change.bigger_first(b.change));
-        self.moves.truncate(MOST_MOVES);
+        for moves in [&mut self.moves, &mut self.too_far] {
+            moves.sort_by(|a, b| a.change.bigger_first(b.change));
+            moves.truncate(MOST_MOVES);
+        }
     }
 
     /// Whether anything is set after a look at all. Without a limit to changes what comes before a refused batch is.
     fn may_be_set(&self, args: &PriceImportArgs) -> bool {
-        self.too_far == 0 && (args.max_change.is_none() || !self.refused)
+        self.failed_by_limit == 0 && (args.max_change.is_none() || !self.refused)
     }
 
     /// `wrote`: what was counted was done, or is what a dry run tells.
@@ -259,8 +268,9 @@ impl Done {
         let dry_run = pass.args.dry_run;
         let batch = Some(pass.id.to_string()).filter(|_| changed > 0 && !dry_run);
         let not_written = rows - changed - unchanged - self.failed;
-        let (failed, biggest_moves) = (self.failed, self.moves.clone());
-        Report { batch, rows, changed, unchanged, failed, not_written, lines, rejected, dry_run, biggest_moves }
+        let biggest_moves = if wrote { self.moves.clone() } else { Vec::new() };
+        let (failed, too_far) = (self.failed, self.too_far.clone());
+        Report { batch, rows, changed, unchanged, failed, not_written, lines, rejected, dry_run, biggest_moves, too_far }
     }
 }
 
