@@ -231,7 +231,7 @@ impl Write {
         let session = self.stores.redis.cache.session()?;
         let mut tx = self.stores.mysql.begin().await?;
         let there = price_batches::lock(&mut tx, ids).await?;
-        let done = price_batches::done(&mut tx, batch, ids).await?;
+        let done = price_batches::changes_of(&mut tx, batch, ids).await?;
         let rows: Vec<Undone> = ids.iter().filter_map(|id| Some(look_back(*id, there.get(id), done.get(id)?, batch, undo))).collect();
         let reason = undo_of(batch);
         let still_set = |row: &&Undone| row.outcome == Outcome::Restored && done.get(&row.product_id).is_some_and(|done| done.is_last);
@@ -320,7 +320,7 @@ async fn set_before(tx: &mut Tx, batch: Uuid, rows: &mut [Judged]) -> Result<(),
     if unchanged.is_empty() {
         return Ok(());
     }
-    let done = price_batches::done(tx, batch, &unchanged).await?;
+    let done = price_batches::changes_of(tx, batch, &unchanged).await?;
     for row in rows.iter_mut().filter(|row| row.verdict == Verdict::Unchanged) {
         let done = row.product_id.and_then(|id| done.get(&id)).filter(|done| done.is_last && done.to == Some(row.to));
         if let Some(done) = done {

@@ -11,6 +11,17 @@ use std::fmt;
 /// Digits after the point of a percentage.
 const SHOWN_DIGITS: u32 = 2;
 
+/// So many moves of a batch are told.
+pub const MOST_TOLD: usize = 10;
+
+/// The [`MOST_TOLD`] that deserve a look first.
+#[must_use]
+pub fn biggest<T>(mut moved: Vec<T>, change: impl Fn(&T) -> Move) -> Vec<T> {
+    moved.sort_by(|a, b| change(a).bigger_first(change(b)));
+    moved.truncate(MOST_TOLD);
+    moved
+}
+
 /// From one price to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Move {
@@ -60,8 +71,7 @@ impl Move {
     }
 
     /// Orders by what deserves a look first: what cannot be measured, the largest shares, first prices.
-    #[must_use]
-    pub fn bigger_first(self, other: Self) -> Ordering {
+    fn bigger_first(self, other: Self) -> Ordering {
         let rank = |it: Self| match it {
             Self::Currency => (0, Decimal::ZERO),
             Self::FromZero => (1, Decimal::ZERO),
@@ -153,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_deserves_a_look_comes_first() {
-        let mut moves = [
+        let moves = [
             Move::First,
             between("1 GBP", "1.1 GBP"),
             between("1 GBP", "0.1 GBP"),
@@ -161,9 +171,9 @@ mod tests {
             between("1 GBP", "1 EUR"),
             between("1 GBP", "1.5 GBP"),
         ];
-        moves.sort_by(|a, b| a.bigger_first(*b));
-        let shown = moves.map(|it| it.to_string());
-        assert_eq!(shown, ["another currency", "from 0", "-90.00 %", "+50.00 %", "+10.00 %", "no price before"]);
+        let told = |moves: &[Move]| biggest(moves.to_vec(), |it| *it).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(told(&moves), ["another currency", "from 0", "-90.00 %", "+50.00 %", "+10.00 %", "no price before"]);
+        assert_eq!(told(&moves.repeat(2)).len(), MOST_TOLD);
     }
 
     #[test]

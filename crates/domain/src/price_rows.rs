@@ -28,6 +28,17 @@ impl fmt::Display for Named {
     }
 }
 
+impl Named {
+    /// What is said where there is no such product.
+    #[must_use]
+    pub fn unknown(&self) -> String {
+        match self {
+            Self::Id(id) => format!("there is no product {id}"),
+            Self::Sku(sku) => format!("no product has the SKU {sku}; upper and lower case differ"),
+        }
+    }
+}
+
 /// A price that is to be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PriceRow {

@@ -99,7 +99,7 @@ fn requests_are_closed_forms_with_the_limits_that_are_enforced() {
         (&schemas["NewPrices"]["properties"]["items"]["maxItems"], price_rows::MOST_ROWS),
         (&schemas["NewPrices"]["properties"]["reason"]["maxLength"], price_rows::MAX_REASON_CHARS),
         (&schemas["NewBatchPrice"]["properties"]["reason"]["maxLength"], price_rows::MAX_REASON_CHARS),
-        (&schemas["PriceBatch"]["properties"]["biggest_moves"]["maxItems"], super::price_batches::MOST_MOVES),
+        (&schemas["PriceBatch"]["properties"]["biggest_moves"]["maxItems"], domain::moves::MOST_TOLD),
         (&schemas["NewViews"]["properties"]["events"]["maxItems"], super::views::MAX_EVENTS),
         (&schemas["Viewed"]["properties"]["count"]["maximum"], super::views::MAX_COUNT as usize),
         (&schemas["Event"]["properties"]["count"]["maximum"], super::views::MAX_COUNT as usize),

@@ -17,15 +17,12 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use catalog::{Batch, BatchSet, Done, Judged, OnError, Once, RowFault, Verdict};
-use domain::{Money, Move, ProductId, Sku};
+use domain::{Money, Move, PriceRow, ProductId, Sku, moves};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
-
-/// So many moves are told.
-pub(super) const MOST_MOVES: usize = 10;
 
 /// What a batch did, or would do.
 #[derive(Serialize, ToSchema)]
@@ -218,10 +215,10 @@ fn parse_flag(name: &str, given: Option<String>) -> Result<bool, ApiError> {
 fn items(asked: &Asked, judged: Vec<Judged>) -> Vec<Item> {
     let sound = asked.rows.iter().enumerate().filter(|(_, row)| row.is_ok()).map(|(place, _)| place).collect::<Vec<_>>();
     let mut judged = VecDeque::from(judged);
-    let mut item = |(place, row): (usize, &Result<_, Vec<Fault>>)| match row {
-        Ok(_) => {
+    let mut item = |(place, row): (usize, &Result<PriceRow, Vec<Fault>>)| match row {
+        Ok(row) => {
             let judged = judged.pop_front().expect("every sound row was judged");
-            let fault = fault(asked, place, &judged, &sound);
+            let fault = fault(asked, place, row, &judged.verdict, &sound);
             item(judged, fault)
         }
         Err(faults) => unread(faults.clone()),
@@ -245,14 +242,11 @@ fn unread(errors: Vec<Fault>) -> Item {
 }
 
 /// `sound` gives the place in the request of each row that was judged.
-fn fault(asked: &Asked, place: usize, judged: &Judged, sound: &[usize]) -> Option<ItemProblem> {
-    let Verdict::Failed(fault) = &judged.verdict else { return None };
+fn fault(asked: &Asked, place: usize, row: &PriceRow, verdict: &Verdict, sound: &[usize]) -> Option<ItemProblem> {
+    let Verdict::Failed(fault) = verdict else { return None };
     let (named, kind) = (asked.name_of_product(place), &problem::VALIDATION_FAILED);
     let (field, detail, kind) = match fault {
-        RowFault::Unknown => match (&judged.sku, judged.product_id) {
-            (Some(sku), _) => (named, format!("no product has the SKU {sku}; upper and lower case differ"), &problem::UNKNOWN_PRODUCT),
-            (None, id) => (named, format!("there is no product {}", id.map_or(0, ProductId::get)), &problem::UNKNOWN_PRODUCT),
-        },
+        RowFault::Unknown => (named, row.product.unknown(), &problem::UNKNOWN_PRODUCT),
         RowFault::Twice(other) => (named, format!("is the product of {} too", asked.place(sound[*other])), kind),
         RowFault::Version(version) => ("if_version", format!("is another: the product has version {version}"), kind),
         RowFault::TooFar(change) => ("amount", format!("moves the price too far: {change}"), kind),
@@ -262,11 +256,10 @@ fn fault(asked: &Asked, place: usize, judged: &Judged, sound: &[usize]) -> Optio
 
 fn biggest_moves(rows: &[Judged]) -> Vec<Moved> {
     let changed = rows.iter().filter(|row| row.verdict == Verdict::Changed);
-    let mut moves: Vec<_> = changed.map(|row| (Move::between(row.from, row.to), row)).collect();
-    moves.sort_by(|(a, _), (b, _)| a.bigger_first(*b));
+    let moves: Vec<_> = changed.map(|row| (Move::between(row.from, row.to), row)).collect();
     let moved = |(change, row): (Move, &Judged)| {
         let (product_id, sku) = (row.product_id?, row.sku.clone()?);
         Some(Moved { product_id, sku, from: row.from, to: row.to, kind: change.kind(), percent: change.percent_text() })
     };
-    moves.into_iter().take(MOST_MOVES).filter_map(moved).collect()
+    moves::biggest(moves, |(change, _)| *change).into_iter().filter_map(moved).collect()
 }

@@ -13,15 +13,12 @@ use crate::progress::Progress;
 use crate::rejects::Rejects;
 use catalog::{Batch, BatchSet, Judged, OnError, RowFault, Verdict};
 use domain::price_rows::MOST_ROWS;
-use domain::{Money, Move, Named};
+use domain::{Money, Move, moves};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use std::io;
 use telemetry::stop::Shutdown;
 use uuid::Uuid;
-
-/// So many moves are told.
-const MOST_MOVES: usize = 10;
 
 /// What an import did, or would do.
 #[derive(Debug, Default, Serialize)]
@@ -251,8 +248,7 @@ impl Done {
             }
         }
         for moves in [&mut self.moves, &mut self.too_far] {
-            moves.sort_by(|a, b| a.change.bigger_first(b.change));
-            moves.truncate(MOST_MOVES);
+            *moves = moves::biggest(std::mem::take(moves), |moved| moved.change);
         }
     }
 
@@ -276,10 +272,7 @@ impl Done {
 
 fn in_words(fault: &RowFault, line: &Line, row: &Judged) -> String {
     match fault {
-        RowFault::Unknown => match &line.row.product {
-            Named::Id(id) => format!("there is no product {id}"),
-            Named::Sku(sku) => format!("no product has the SKU {sku}; upper and lower case differ"),
-        },
+        RowFault::Unknown => line.row.product.unknown(),
         RowFault::Twice(_) => format!("{} stands in the file twice", line.row.product),
         RowFault::Version(version) => format!("if_version is another: the product has version {version}"),
         RowFault::TooFar(_) => format!("the price would move too far: {}", super::told(row.from, row.to)),

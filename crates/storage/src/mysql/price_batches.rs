@@ -111,7 +111,7 @@ pub async fn changed_by(mysql: &MySql, batch: Uuid, after: u64, limit: usize) ->
 ///
 /// # Errors
 /// As any statement.
-pub async fn done(tx: &mut Tx, batch: Uuid, ids: &BTreeSet<ProductId>) -> Result<HashMap<ProductId, PastChange>, Error> {
+pub async fn changes_of(tx: &mut Tx, batch: Uuid, ids: &BTreeSet<ProductId>) -> Result<HashMap<ProductId, PastChange>, Error> {
     let list = number_list(ids.iter().map(|id| id.get()));
     let sql = format!(
         "SELECT h.id, h.product_id, h.price, h.currency, h.before_price, h.before_currency, l.id AS last, l.batch, l.reason \
