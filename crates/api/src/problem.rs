@@ -83,7 +83,7 @@ problem_types! {
         "A SKU belongs to one product; upper and lower case differ.",
         "Choose another SKU, or change the product that has it.";
     REQUEST_IN_PROGRESS = "request-in-progress", 409, "A request with the same key is still under way",
-        "The first request with this Idempotency-Key has not ended, so that it cannot be told what came of it. This one did nothing.",
+        "The first request with this Idempotency-Key, or another write of its product, has not ended. This one did nothing.",
         "Send the request again, with the same key, after the time in Retry-After.";
     QUEUE_PAUSED = "queue-paused", 409, "The queue is paused",
         "An operator holds the queue of views, so that nothing may add views to MySQL. The detail says who, since when and why.",

@@ -151,7 +151,8 @@ impl Catalog {
         if !dry_run {
             self.count(&result, rows);
         }
-        self.count_once(keyed, &result);
+        // What was refused or only tried leaves no key.
+        self.count_once(keyed && !matches!(&result, Ok(Done::Now(set)) if !set.applied), &result);
         result
     }
 
@@ -204,7 +205,7 @@ impl Write {
             return tx.rollback().await.map(|()| known);
         }
         let ids = ids_of(&mut tx, &batch.rows).await?;
-        let there = price_batches::lock(&mut tx, &ids.iter().flatten().copied().collect()).await?;
+        let there = price_batches::lock(&mut tx, &ids.iter().flatten().copied().collect(), self.started + COMMIT_BEFORE).await?;
         let mut rows = judge(batch, &ids, &there);
         let refused = match batch.on_error {
             OnError::RejectAll => rows.iter().any(Judged::is_failed),
@@ -230,7 +231,7 @@ impl Write {
         }
         let session = self.stores.redis.cache.session()?;
         let mut tx = self.stores.mysql.begin().await?;
-        let there = price_batches::lock(&mut tx, ids).await?;
+        let there = price_batches::lock(&mut tx, ids, self.started + COMMIT_BEFORE).await?;
         let done = price_batches::changes_of(&mut tx, batch, ids).await?;
         let rows: Vec<Undone> = ids.iter().filter_map(|id| Some(look_back(*id, there.get(id), done.get(id)?, batch, undo))).collect();
         let reason = undo_of(batch);
@@ -254,10 +255,7 @@ impl Write {
         if let Err(error) = self.stores.redis.drop_entries(session, ids).await {
             return roll_back(tx, not_announced(error)).await;
         }
-        if self.started.elapsed() >= COMMIT_BEFORE {
-            return roll_back(tx, StoreError::new(Kind::Unavailable, "the batch came too late to be answered")).await;
-        }
-        tx.commit().await
+        tx.commit_by(self.started + COMMIT_BEFORE).await
     }
 }
 
@@ -283,7 +281,9 @@ fn judge(batch: &Batch, ids: &[Option<ProductId>], there: &HashMap<ProductId, Pr
     }
     let rows = batch.rows.iter().zip(ids).enumerate();
     rows.map(|(place, (asked, id))| {
-        let row = id.and_then(|id| there.get(&id)).filter(|row| !row.deleted);
+        // A SKU may have gone to another product between its look-up and the lock.
+        let is_named = |row: &&ProductRow| !matches!(&asked.product, Named::Sku(sku) if *sku != row.product.sku);
+        let row = id.and_then(|id| there.get(&id)).filter(|row| !row.deleted).filter(is_named);
         // Which of two rows is meant cannot be known, so neither is taken.
         let other = id.and_then(|_| places[id].iter().copied().find(|other| *other != place));
         judge_row(asked, row, other, batch.max_change)

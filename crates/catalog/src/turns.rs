@@ -12,6 +12,9 @@ use storage::{Error, Kind};
 use telemetry::metrics::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// Writes that wait in one process; beyond it they are refused.
+const MOST_WAITING: i64 = 10_000;
+
 /// The turns of one process.
 pub(crate) struct Turns {
     all: Arc<Semaphore>,
@@ -63,8 +66,11 @@ impl Turns {
     /// Waits for the turn of a write of this product, or of one that is of no product yet.
     ///
     /// # Errors
-    /// `Unavailable` where it did not come until `latest`.
+    /// `Unavailable` where it did not come until `latest`, or too many wait.
     pub(crate) async fn take(self: &Arc<Self>, id: Option<ProductId>, latest: Instant) -> Result<Turn, Error> {
+        if self.waiting.get() >= MOST_WAITING {
+            return Err(Error::new(Kind::Unavailable, "too many writes wait for their turn"));
+        }
         let _waiting = Waiting::start(&self.waiting);
         let turn = async {
             let mut place = Place { of: None, turn: None };

@@ -30,6 +30,10 @@ pub(crate) const WRITE_LIMIT: Duration = Duration::from_millis(4_500);
 /// After this a write that has not reached its COMMIT gives up: its caller is about to be told that it failed.
 pub(crate) const COMMIT_BEFORE: Duration = Duration::from_secs(4);
 
+/// How long a write with a key waits for those of its product before it is told that they are under way: as long as it would
+/// wait for the key's row.
+const KEY_WAIT: Duration = Duration::from_secs(2);
+
 /// Until when a deadlock is answered by running the whole transaction again: once more after a lock wait that ended in one, and
 /// soon enough for another lock wait. A lock wait that came to its end is not answered so.
 const RETRY_BEFORE: Duration = Duration::from_millis(2_200);
@@ -143,8 +147,11 @@ impl Catalog {
         let (write, keyed) = (self.write(), change.once.is_some());
         let (prices, started) = (self.inner.metrics.prices.clone(), write.started);
         let task = async move {
-            // A key's row decides among writes that share it, and their callers are told so.
-            let _turn = write.turn(Some(id).filter(|_| !keyed)).await?;
+            let _turn = match write.turns.take(Some(id), write.started + if keyed { KEY_WAIT } else { COMMIT_BEFORE }).await {
+                // Perhaps behind another with this key: it is safe to come back.
+                Err(_) if keyed => return Ok(Err(Error::InProgress)),
+                turn => turn?,
+            };
             retried!(write, write.set_price(id, &change))
         };
         let result = self.inner.stores.mysql.detached(MysqlOp::Price, Kind::Unknown, WRITE_LIMIT, task).await;
@@ -190,15 +197,16 @@ impl Catalog {
     }
 
     /// Makes a product or brings it up to date, by SKU; what the file does not tell stays. A dry run changes nothing and says what
-    /// would be done.
+    /// would be done. What is as the file says is left alone, its cache entry too: where plain SQL has changed the row, that is shown
+    /// as such changes are. `actor` is who asked for it.
     ///
     /// # Errors
     /// `DuplicateSku` when the SKU belongs to a deleted product; otherwise as [`Self::set_price`].
-    pub async fn import(&self, product: ImportedProduct, dry_run: bool) -> Result<Imported, Error> {
+    pub async fn import(&self, product: ImportedProduct, dry_run: bool, actor: Option<Arc<str>>) -> Result<Imported, Error> {
         let (write, sku) = (self.write(), product.sku.clone());
         let task = async move {
             let _turn = write.turn(None).await?;
-            retried!(write, write.import(&product, dry_run))
+            retried!(write, write.import(&product, dry_run, actor.as_deref()))
         };
         let imported = self.inner.stores.mysql.detached(MysqlOp::Import, Kind::Unknown, WRITE_LIMIT, task).await?;
         imported.ok_or(Error::DuplicateSku(sku))
@@ -268,7 +276,7 @@ impl Write {
         Ok(Ok(Done::Now(row.product)))
     }
 
-    async fn import(&self, product: &ImportedProduct, dry_run: bool) -> Result<Option<Imported>, StoreError> {
+    async fn import(&self, product: &ImportedProduct, dry_run: bool, actor: Option<&str>) -> Result<Option<Imported>, StoreError> {
         let mut tx = self.stores.mysql.begin().await?;
         let before = products::lock_by_sku(&mut tx, &product.sku).await?;
         let (imported, price_changed) = match &before {
@@ -290,7 +298,7 @@ impl Write {
             // Another that made it meanwhile: begin again.
             None => products::insert(&mut tx, &product.clone().made()).await?.ok_or_else(made_meanwhile)?,
         };
-        let past = Past { before: before.as_ref().map(|row| &row.product), reason: Some("import"), actor: None };
+        let past = Past { before: before.as_ref().map(|row| &row.product), reason: Some("import"), actor };
         let row = read_back(&mut tx, id).await?;
         self.land(tx, row, price_changed.then_some(past), None).await.map(|_| Some(imported))
     }
@@ -313,18 +321,18 @@ impl Write {
         // Side by side: the mark only has to stand before COMMIT.
         let (marked, kept) = tokio::join!(self.mark(id, row.product.version), kept);
         let Mark { session, marked, took } = match kept.and(marked) {
-            Ok(mark) if self.started.elapsed() < COMMIT_BEFORE => mark,
-            Ok(_) => return roll_back(tx, StoreError::new(Kind::Unavailable, "the write came too late to be answered")).await,
+            Ok(mark) => mark,
             Err(error) => return roll_back(tx, error).await,
         };
+        let cached = read::cached(&row)?;
         pause_point::reached(PausePoint::BeforeCommit, id).await;
-        tx.commit().await?;
+        tx.commit_by(self.started + COMMIT_BEFORE).await?;
         pause_point::reached(PausePoint::AfterCommit, id).await;
         self.metrics.prices.duration[PriceStage::Mysql].observe(self.started.elapsed());
         let publishing = Instant::now();
         if let Marked::Marker(marker) = marked {
             // A lost publish costs a few uncached reads: the marker stays until its TTL.
-            let _ = self.stores.redis.publish(&session, &marker, &read::cached(&row)?).await;
+            let _ = self.stores.redis.publish(&session, &marker, &cached).await;
         }
         pause_point::reached(PausePoint::AfterPublish, id).await;
         self.metrics.prices.duration[PriceStage::Redis].observe(took + publishing.elapsed());

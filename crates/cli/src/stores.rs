@@ -69,7 +69,7 @@ impl Stores {
     pub(crate) async fn import(&self, product: ImportedProduct, dry_run: bool) -> Result<Written, Failure> {
         let mut wait = FIRST_WAIT;
         for _ in 1..WRITE_TRIES {
-            match self.catalog.import(product.clone(), dry_run).await {
+            match self.catalog.import(product.clone(), dry_run, Some(crate::price::actor())).await {
                 Err(catalog::Error::Unavailable(_) | catalog::Error::Unknown(_)) => {
                     tokio::time::sleep(wait).await;
                     wait = (2 * wait).min(LONGEST_WAIT);
@@ -77,7 +77,7 @@ impl Stores {
                 result => return written(&product, result),
             }
         }
-        written(&product, self.catalog.import(product.clone(), dry_run).await)
+        written(&product, self.catalog.import(product.clone(), dry_run, Some(crate::price::actor())).await)
     }
 
     /// Sets a batch of prices; again while a store is away, as what is set already stays as it is.

@@ -168,7 +168,11 @@ impl MySql {
         let task = self.inner.runtime.spawn(work);
         let result = match tokio::time::timeout(limit, task).await {
             Ok(Ok(result)) => result,
-            Ok(Err(join)) => Err(Error::new(Kind::Bug, format!("MySQL call {op:?} stopped: {join}"))),
+            // Of a write that panicked nobody knows how far it came.
+            Ok(Err(join)) => {
+                let kind = if late == Kind::Unknown { Kind::Unknown } else { Kind::Bug };
+                Err(Error::new(kind, format!("MySQL call {op:?} stopped: {join}")))
+            }
             Err(_) => Err(Error::new(late, format!("MySQL did not answer {op:?} within {limit:?}"))),
         };
         self.inner.metrics.observe_mysql(op, started.elapsed());

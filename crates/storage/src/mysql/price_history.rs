@@ -1,4 +1,5 @@
-//! Reads of the table `price_history`: one row for each price that was set through the catalogue. `products.rs` writes it.
+//! Reads of the table `price_history`: one row for each price that was set through the catalogue. `products.rs` and
+//! `price_batches.rs` write it.
 
 use super::{MySql, take};
 use crate::Error;

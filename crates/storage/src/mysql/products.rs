@@ -11,7 +11,8 @@ use rust_decimal::Decimal;
 use std::collections::{BTreeSet, HashMap};
 use telemetry::metrics::MysqlOp;
 
-pub(super) const COLUMNS: &str = "id, sku, name, description, active, price, currency, version, updated_at, deleted_at";
+pub(super) const COLUMNS: &str =
+    "id, sku, name, description, active, price, currency, version, updated_at, deleted_at IS NOT NULL AS deleted";
 
 /// A row, which may be that of a deleted product.
 #[derive(Debug, Clone)]
@@ -36,7 +37,6 @@ pub(super) fn product(mut row: Row) -> Result<ProductRow, Error> {
     let id = product_id(take(row, "id")?)?;
     let price: Option<Decimal> = take(row, "price")?;
     let currency: Option<String> = take(row, "currency")?;
-    let deleted_at: Option<NaiveDateTime> = take(row, "deleted_at")?;
     let product = Product {
         id,
         sku: Sku::stored(take(row, "sku")?),
@@ -47,7 +47,7 @@ pub(super) fn product(mut row: Row) -> Result<ProductRow, Error> {
         version: take(row, "version")?,
         updated_at: time(row)?,
     };
-    Ok(ProductRow { product, deleted: deleted_at.is_some() })
+    Ok(ProductRow { product, deleted: take::<i64>(row, "deleted")? != 0 })
 }
 
 pub(super) fn product_id(id: u64) -> Result<ProductId, Error> {
@@ -180,8 +180,8 @@ pub async fn page(mysql: &MySql, after: After, limit: u32) -> Result<Vec<Product
 /// # Errors
 /// `Conflict` when another writer holds the row for longer than the lock wait.
 pub async fn lock(tx: &mut Tx, id: ProductId) -> Result<Option<ProductRow>, Error> {
-    let sql = format!("SELECT {COLUMNS} FROM products WHERE id = {id} FOR UPDATE");
-    tx.rows(&sql, ()).await?.pop().map(product).transpose()
+    let sql = format!("SELECT {COLUMNS} FROM products WHERE id = ? FOR UPDATE");
+    tx.rows(&sql, (id.get(),)).await?.pop().map(product).transpose()
 }
 
 /// The same by SKU.
