@@ -9,6 +9,10 @@
 //! afterwards. The shared row lock of every fill does (`mysql::products::find_for_fill`): also where an event comes before
 //! the row is visible (<https://bugs.mysql.com/bug.php?id=120471>).
 //!
+//! What no binlog shows is not followed: what is written under `sql_log_bin=0`, and rows that a foreign key changes with their
+//! parents (InnoDB's cascades; ours has none into `products`). That is shown when the cache's TTL ends, or by
+//! `inventoryctl cache invalidate`. A session that logs statements instead of rows costs all entries each time.
+//!
 //! No promise of the API's own writes rests on this; without it plain SQL is shown when the cache's TTL ends.
 
 use domain::ProductId;
@@ -272,8 +276,9 @@ impl Tail {
         let Pending { changes, empty, .. } = std::mem::take(pending);
         if let Some(reason) = empty {
             self.empty(reason).await;
-            // Compressed events are no use to go on with; somebody may have switched them on.
-            let blocked = if reason == Emptied::Unreadable { tail::source(&self.mysql).await?.blocked } else { None };
+            // Compressed events and statements are no use to go on with; somebody may have switched the server to them.
+            let logged_otherwise = matches!(reason, Emptied::Unreadable | Emptied::Statement);
+            let blocked = if logged_otherwise { tail::source(&self.mysql).await?.blocked } else { None };
             return blocked.map_or(Ok(true), |why| Err(Ended::Off(why)));
         }
         let changes: Vec<_> = changes.into_iter().collect();

@@ -310,6 +310,43 @@ async fn rows_and_statements_that_are_logged_otherwise_are_followed_too() {
     shows(&api, 1, "7.00").await;
 }
 
+#[tokio::test]
+async fn a_change_behind_a_statement_of_another_table_is_shown_and_a_server_that_logs_so_is_not_followed() {
+    let shop = shop(true).await;
+    shop.products(2).await;
+    shop.run("CREATE TABLE offers (id INT PRIMARY KEY, price DECIMAL(10, 2))").await;
+    let raise = "UPDATE products SET price = NEW.price, version = version + 1 WHERE id = NEW.id";
+    shop.run(&format!("CREATE TRIGGER offers_show AFTER INSERT ON offers FOR EACH ROW {raise}")).await;
+    let (api, worker) = (shop.api().await, shop.worker().await);
+    is_followed(&api).await;
+    warm(&api, &[1, 2]).await;
+    let mut conn = shop.sql_connection().await;
+    for sql in ["SET binlog_format = 'STATEMENT'", "INSERT INTO offers VALUES (1, 2.00)"] {
+        conn.query_drop(sql).await.unwrap();
+    }
+    shows(&api, 1, "2.00").await;
+    assert_eq!(emptied(&worker, "statement").await, 1.0);
+    is_followed(&api).await;
+    warm(&api, &[1, 2]).await;
+    for sql in ["SET GLOBAL binlog_format = 'MIXED'", "INSERT INTO offers VALUES (2, 3.00)"] {
+        conn.query_drop(sql).await.unwrap();
+    }
+    shows(&api, 2, "3.00").await;
+    for program in [&api, &worker] {
+        says(program, &["within the cache's TTL (10m)", "binlog_format is MIXED"]).await;
+    }
+    let doctor = shop.ctl(None, &["doctor", "-o", "json"]).await;
+    let rows: Value = serde_json::from_str(&doctor.stdout).unwrap();
+    let row = rows.as_array().unwrap().iter().find(|row| row["check"] == "tail").unwrap();
+    assert_eq!(
+        (row["state"].as_str(), row["cure"][0]["line"].as_str()),
+        (Some("warn"), Some("SET GLOBAL binlog_format = 'ROW';")),
+        "{row}"
+    );
+    shop.run("SET GLOBAL binlog_format = 'ROW'").await;
+    is_followed(&api).await;
+}
+
 /// MySQL bug 120471: a row event may reach who follows before a fresh SELECT sees the row. Whoever drops the entry then and
 /// fills it from a plain SELECT stores the old row for good.
 #[tokio::test]

@@ -53,7 +53,7 @@ pub(super) const CHECKS: &[Check<Facts>] = &[
     Check { name: "binlog", judge: binlog,
         rests: "Restoring to a point in time, and the tail of the worker, which shows plain SQL of others within 2 s." },
     Check { name: "binlog_format", judge: binlog_format,
-        rests: "Sessions at READ COMMITTED can write; the tail of the worker sees rows." },
+        rests: "Sessions at READ COMMITTED can write; the worker can follow what others change with plain SQL." },
     Check { name: "binlog_row_image", judge: binlog_row_image,
         rests: "The tail of the worker tells our own writes from those of others." },
     Check { name: "tail", judge: tail,
@@ -149,8 +149,12 @@ fn binlog_format(facts: &Facts) -> Option<Verdict> {
     let value = facts.server.global.text("binlog_format")?;
     let found = format!("binlog_format = {value}");
     if value.eq_ignore_ascii_case("MIXED") {
-        let lost = "Plain SQL of others that is logged as a statement drops all product entries instead of one.";
-        let verdict = Verdict::note(found).lost(lost).cure(Sql, "SET GLOBAL binlog_format = 'ROW';");
+        let ttl = format_duration(facts.cache_ttl);
+        let lost = format!(
+            "No worker follows a binlog of statements, which do not tell what rows they change by triggers, views and functions: \
+             what others change with plain SQL is shown within the cache's TTL ({ttl}) and not within 2 s."
+        );
+        let verdict = Verdict::warn(found).lost(lost).cure(Sql, "SET GLOBAL binlog_format = 'ROW';");
         return Some(verdict.cure(MyCnf, "binlog_format = ROW"));
     }
     if !value.eq_ignore_ascii_case("STATEMENT") {

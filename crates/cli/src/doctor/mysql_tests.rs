@@ -200,7 +200,8 @@ fn a_binlog_that_nobody_follows_is_told_with_the_line_that_mends_it() {
     trigger.server.version_trigger = Ok(Trigger::Absent);
     assert_eq!((one(&trigger).check, one(&trigger).state), ("version_trigger", State::Note));
     let mut mixed = facts(&[("binlog_format", "MIXED")], &[]);
-    assert_eq!((one(&mixed).check, one(&mixed).state), ("binlog_format", State::Note));
+    assert_eq!((one(&mixed).check, one(&mixed).state), ("binlog_format", State::Warn));
+    assert!(one(&mixed).lost.contains("TTL (5m)"), "{:?}", one(&mixed));
     mixed.server.global = fields(&GLOBAL, &[("log_bin", "OFF")]);
     mixed.server.tail = Ok(why("log_bin is OFF; restart"));
     assert_eq!(one(&mixed).check, "binlog", "which says it all");

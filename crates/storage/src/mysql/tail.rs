@@ -142,13 +142,19 @@ pub async fn source(mysql: &MySql) -> Result<Source, Error> {
     } else if is_on("log_bin_compress") {
         Some("log_bin_compress is ON, which is not supported; SET GLOBAL log_bin_compress = OFF".to_owned())
     } else {
-        None
+        // MySQL means to remove the setting and leave ROW.
+        text("binlog_format").filter(|format| !format.eq_ignore_ascii_case("ROW")).map(not_rows)
     };
     let mut uptime = mysql.rows(MysqlOp::Tail, "SHOW GLOBAL STATUS LIKE 'Uptime'", ()).await?;
     let uptime: String = uptime.pop().map(|mut row| take(&mut row, "Value")).transpose()?.unwrap_or_default();
     let mut now = mysql.rows(MysqlOp::Tail, "SELECT UNIX_TIMESTAMP() AS now", ()).await?;
     let now: u64 = now.pop().map(|mut row| take(&mut row, "now")).transpose()?.unwrap_or_default();
     Ok(Source { server, started: now.saturating_sub(uptime.parse().unwrap_or(0)), now, blocked })
+}
+
+/// Each change would cost all entries, because a statement does not tell what triggers, views and functions it goes through.
+fn not_rows(format: &str) -> String {
+    format!("binlog_format is {format}, which logs statements that do not tell their rows; SET GLOBAL binlog_format = 'ROW'")
 }
 
 /// What to say where a right is missing, with the line that gives it.
