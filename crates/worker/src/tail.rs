@@ -48,6 +48,9 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// A stream that was lost so often at the same place will not get past it. Some seconds, after which all entries are dropped.
+const MOST_LOSSES: u32 = 5;
+
 /// Later than this is told to everybody, seconds. Times of events are whole seconds, so that 1 may be nothing.
 const LATE_SECONDS: u64 = 2;
 
@@ -94,6 +97,17 @@ struct Pending {
     since: Option<Instant>,
 }
 
+/// What one attempt to follow leaves to the next.
+#[derive(Default)]
+struct Attempts {
+    /// Why it ended, as it was told.
+    told: String,
+    /// Where the stream was lost the last time without having come to the end of the binlog.
+    lost_at: Option<Position>,
+    /// How often in a row it was lost there.
+    losses: u32,
+}
+
 /// How far the work has come, by the server's clock in seconds since 1970 UTC.
 #[derive(Default)]
 struct Progress {
@@ -110,21 +124,21 @@ impl Tail {
     /// Follows, or tries to, until the process is asked to stop. What keeps it from following is told once, until it follows
     /// again or something else does.
     pub(crate) async fn run(self, shutdown: Shutdown) {
-        let mut told = String::new();
+        let mut attempts = Attempts::default();
         while !shutdown.is_requested() {
             let ended = tokio::select! {
-                ended = self.hold(&mut told) => ended,
+                ended = self.hold(&mut attempts) => ended,
                 () = shutdown.requested() => break,
             };
             self.metrics.holder.set_bool(false);
             let pause = match ended {
                 Ended::Elsewhere => ATTEMPT_INTERVAL,
                 Ended::Lost(error) => {
-                    tell(&mut told, &error.to_string(), "the binlog is taken up again");
+                    attempts.tell(&error.to_string(), "the binlog is taken up again");
                     ATTEMPT_INTERVAL
                 }
                 Ended::Off(why) => {
-                    tell(&mut told, &why, "the binlog is not followed, so plain SQL of others is shown when the cache's TTL ends");
+                    attempts.tell(&why, "the binlog is not followed, so plain SQL of others is shown when the cache's TTL ends");
                     // Where that cannot be written, the others learn that nobody follows.
                     let _ = tail::note_off(&self.mysql, &why).await;
                     OFF_INTERVAL
@@ -136,7 +150,7 @@ impl Tail {
 
     /// Follows for as long as this worker has the lock. Cancelling it at any point leaves out nothing: the next holder goes on
     /// from the position that was kept.
-    async fn hold(&self, told: &mut String) -> Ended {
+    async fn hold(&self, attempts: &mut Attempts) -> Ended {
         let mut hold = match Hold::take(&self.mysql).await {
             Ok(Some(hold)) => hold,
             Ok(None) => return Ended::Elsewhere,
@@ -144,7 +158,7 @@ impl Tail {
         };
         let progress = Progress::default();
         let ended = tokio::select! {
-            Err(ended) = self.begin_and_follow(&progress, told) => ended,
+            Err(ended) = self.begin_and_follow(&progress, attempts) => ended,
             Err(ended) = self.keep(&mut hold, &progress) => ended,
         };
         hold.release().await;
@@ -166,7 +180,7 @@ impl Tail {
         }
     }
 
-    async fn begin_and_follow(&self, progress: &Progress, told: &mut String) -> Result<Infallible, Ended> {
+    async fn begin_and_follow(&self, progress: &Progress, attempts: &mut Attempts) -> Result<Infallible, Ended> {
         let source = tail::source(&self.mysql).await?;
         if let Some(why) = source.blocked {
             return Err(Ended::Off(why));
@@ -175,11 +189,22 @@ impl Tail {
             Err(error) if is_denied(&error) => return Err(Ended::Off(tail::missing_right(&self.mysql, &error).await?)),
             from => from?,
         };
-        match self.follow(&source, &from, progress, told).await {
+        let mut place = Place::new(from.clone());
+        match self.follow(&source, &mut place, progress, attempts).await {
             Err(Ended::Lost(error)) if is_denied(&error) => Err(Ended::Off(tail::missing_right(&self.mysql, &error).await?)),
             Err(Ended::Lost(error)) if binlog::is_position_lost(&error) => {
                 tracing::warn!("the binlog has no place {} {} any more: {error}", from.file, from.offset);
                 self.begin_anew(&source, Emptied::PositionLost).await?;
+                Err(Ended::Lost(error))
+            }
+            Err(Ended::Lost(error)) if attempts.is_stuck(&place) => {
+                let Position { file, offset, .. } = place.reached();
+                tracing::warn!(
+                    file,
+                    offset,
+                    "the binlog was lost {MOST_LOSSES} times behind this place, and is left out up to its end: {error}"
+                );
+                self.begin_anew(&source, Emptied::Unreadable).await?;
                 Err(Ended::Lost(error))
             }
             ended => ended,
@@ -212,9 +237,11 @@ impl Tail {
         Ok(end)
     }
 
-    async fn follow(&self, source: &Source, from: &Position, progress: &Progress, told: &mut String) -> Result<Infallible, Ended> {
-        let mut binlog = Binlog::open(&self.mysql, from).await?;
-        let (mut pending, mut place) = (Pending::default(), Place::new(from.clone()));
+    async fn follow(&self, source: &Source, place: &mut Place, progress: &Progress, attempts: &mut Attempts) -> Result<Infallible, Ended> {
+        let from = place.position.clone();
+        let mut binlog = Binlog::open(&self.mysql, &from).await?;
+        let mut pending = Pending::default();
+        place.behind = true;
         loop {
             let ready = if pending.is_due() { None } else { binlog.ready().await };
             let read = match ready {
@@ -236,11 +263,12 @@ impl Tail {
             }
             if !self.metrics.holder.get().is_positive() {
                 self.metrics.holder.set_bool(true);
-                told.clear();
+                attempts.told.clear();
                 tracing::info!(file = from.file, offset = from.offset, "following the binlog");
             }
-            self.note(&read.what, &mut pending, &mut place);
+            self.note(&read.what, &mut pending, place);
             if read.what == What::Idle {
+                place.behind = false;
                 progress.caught_up();
             }
             place.at = place.at.max(read.at.map_or(0, u64::from));
@@ -318,11 +346,31 @@ impl Tail {
     }
 }
 
-/// Says it unless it was the last that was said.
-fn tell(told: &mut String, why: &str, so: &str) {
-    if told != why {
-        tracing::warn!("{so}: {why}");
-        why.clone_into(told);
+impl Attempts {
+    /// Says it unless it was the last that was said.
+    fn tell(&mut self, why: &str, so: &str) {
+        if self.told != why {
+            tracing::warn!("{so}: {why}");
+            why.clone_into(&mut self.told);
+        }
+    }
+
+    /// Counts a stream that was lost at this place; whether there is no getting past it.
+    fn is_stuck(&mut self, place: &Place) -> bool {
+        let lost_at = place.behind.then(|| place.reached());
+        self.losses = if lost_at.is_none() {
+            0
+        } else if self.lost_at.as_ref() == lost_at {
+            self.losses + 1
+        } else {
+            1
+        };
+        self.lost_at = lost_at.cloned();
+        let is_stuck = self.losses >= MOST_LOSSES;
+        if is_stuck {
+            self.losses = 0;
+        }
+        is_stuck
     }
 }
 
@@ -355,11 +403,18 @@ struct Place {
     kept: Instant,
     /// When the newest of what was read was executed, seconds since 1970 UTC.
     at: u64,
+    /// The stream has been opened and has not come to the end of the binlog.
+    behind: bool,
 }
 
 impl Place {
     fn new(position: Position) -> Self {
-        Self { position, passed: None, unsaved: false, kept: Instant::now(), at: 0 }
+        Self { position, passed: None, unsaved: false, kept: Instant::now(), at: 0, behind: false }
+    }
+
+    /// Behind the last of what was read whole.
+    fn reached(&self) -> &Position {
+        self.passed.as_ref().unwrap_or(&self.position)
     }
 
     /// Whether the file in which we are is not the one that the position was kept for, but one that took its name.
@@ -398,5 +453,29 @@ impl Progress {
 
     fn caught_up(&self) {
         self.advance(self.now.load(Ordering::Relaxed));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(offset: u64, behind: bool) -> Place {
+        let mut place = Place::new(Position { file: "binlog.1".into(), offset: 4, begun: 7 });
+        place.passed = Some(Position { offset, ..place.position.clone() });
+        place.behind = behind;
+        place
+    }
+
+    #[test]
+    fn only_a_stream_that_is_lost_at_the_same_place_again_and_again_is_stuck() {
+        let mut attempts = Attempts::default();
+        let lost = |attempts: &mut Attempts, offset, behind, times: u32| (0..times).any(|_| attempts.is_stuck(&at(offset, behind)));
+        assert!(!lost(&mut attempts, 100, true, MOST_LOSSES - 1));
+        assert!(!lost(&mut attempts, 200, true, MOST_LOSSES - 1), "it got further");
+        assert!(!lost(&mut attempts, 200, false, MOST_LOSSES), "all that there is was read");
+        assert!(!lost(&mut attempts, 200, true, MOST_LOSSES - 1));
+        assert!(lost(&mut attempts, 200, true, 1));
+        assert!(!lost(&mut attempts, 200, true, MOST_LOSSES - 1), "it counts anew");
     }
 }

@@ -347,6 +347,26 @@ async fn a_change_behind_a_statement_of_another_table_is_shown_and_a_server_that
     is_followed(&api).await;
 }
 
+#[tokio::test]
+async fn an_event_larger_than_a_packet_is_passed() {
+    const MIB: u64 = 1 << 20;
+    let shop = shop(true).await;
+    shop.products(1).await;
+    shop.run("CREATE TABLE pictures (picture LONGBLOB)").await;
+    // A session keeps the limit that it was made with, and so does the API.
+    let mut conn = shop.sql_connection().await;
+    let api = shop.api().await;
+    conn.query_drop(format!("SET GLOBAL max_allowed_packet = {MIB}")).await.unwrap();
+    let worker = shop.worker().await;
+    is_followed(&api).await;
+    warm(&api, &[1]).await;
+    for sql in [format!("INSERT INTO pictures VALUES (REPEAT('x', {}))", 3 * MIB), "UPDATE products SET price = 2.00".into()] {
+        conn.query_drop(sql).await.unwrap();
+    }
+    shows(&api, 1, "2.00").await;
+    assert_eq!(emptied(&worker, "unreadable").await, 0.0, "{}", worker.log());
+}
+
 /// MySQL bug 120471: a row event may reach who follows before a fresh SELECT sees the row. Whoever drops the entry then and
 /// fills it from a plain SELECT stores the old row for good.
 #[tokio::test]

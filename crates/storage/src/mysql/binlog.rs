@@ -12,7 +12,7 @@ use mysql_async::binlog::EventType;
 use mysql_async::binlog::events::{Event, EventData, QueryEvent, RowsEventData, TableMapEvent};
 use mysql_async::binlog::row::BinlogRow;
 use mysql_async::binlog::value::BinlogValue;
-use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, Params, Value};
+use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, OptsBuilder, Params, Value};
 use std::time::Duration;
 use telemetry::metrics::{MysqlOp, TailEvent};
 
@@ -21,6 +21,10 @@ const HEARTBEAT: Duration = Duration::from_millis(250);
 
 /// A server that says nothing for so long hangs, or the way to it does: the driver itself would wait for ever.
 const SILENCE: Duration = Duration::from_secs(3);
+
+/// Of any table: the server sends events that are larger than its `max_allowed_packet`, up to 1 GiB.
+/// <https://dev.mysql.com/doc/refman/8.4/en/replication-options-replica.html#sysvar_replica_max_allowed_packet>
+const LARGEST_EVENT_BYTES: usize = 1 << 30;
 
 const TABLE: &str = "products";
 
@@ -139,7 +143,8 @@ impl Binlog {
     pub async fn open(mysql: &MySql, from: &Position) -> Result<Self, Error> {
         let columns = Columns::read(mysql).await?;
         let open = async {
-            let mut conn: Conn = mysql.own_connection().await?;
+            let opts = OptsBuilder::from_opts(mysql.inner.opts.clone()).max_allowed_packet(Some(LARGEST_EVENT_BYTES));
+            let mut conn = Conn::new(opts).await.map_err(|error| of_driver(&error))?;
             let period = HEARTBEAT.as_nanos();
             // The second name is that of newer MySQL.
             let heartbeat = format!("SET @master_heartbeat_period = {period}, @source_heartbeat_period = {period}");
