@@ -298,6 +298,33 @@ async fn operators_drop_entries_of_some_products_or_of_all() {
 }
 
 #[tokio::test]
+async fn foreign_keys_among_the_entries_keep_nothing_from_being_dropped() {
+    let shop = shop(false).await;
+    shop.products(3).await;
+    let (api, worker) = (shop.api().await, shop.worker().await);
+    is_followed(&api).await;
+    for id in [1, 2, 3] {
+        warm(&api, id).await;
+    }
+    let mut redis = shop.redis_connection().await;
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*:c:*:p:1").query_async(&mut redis).await.unwrap();
+    redis::cmd("DEL").arg(&keys[0]).exec_async(&mut redis).await.unwrap();
+    redis::cmd("LPUSH").arg(&keys[0]).arg("of others").exec_async(&mut redis).await.unwrap();
+    shop.run("UPDATE products SET price = 2.00 WHERE id IN (1, 2)").await;
+    for id in [1, 2] {
+        eventually("the price is shown", BOUND, async || is(&api.see(id).await, Some("2.00")).then_some(())).await;
+        assert!(is(&warm(&api, id).await, Some("2.00")));
+    }
+    assert_eq!(api.see(3).await.cache, "hit");
+    assert_eq!(worker.log().matches("Redis refuses").count(), 1, "{}", worker.log());
+    // A name that is no text.
+    let foreign: &[u8] = b"inventory:{0}:c:\xff:p:1";
+    redis::cmd("SET").arg(foreign).arg("of others").exec_async(&mut redis).await.unwrap();
+    shown(&shop, &[&api], "TRUNCATE products", 3, None).await;
+    is_followed(&api).await;
+}
+
+#[tokio::test]
 async fn an_event_drops_what_it_overtakes_and_leaves_what_is_as_new() {
     let shop = shop(false).await;
     shop.products(30).await;

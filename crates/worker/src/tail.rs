@@ -18,7 +18,7 @@
 use domain::ProductId;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use storage::mysql::binlog::{self, Binlog, Change, Position, What};
 use storage::mysql::server::is_denied;
@@ -62,6 +62,8 @@ pub(crate) struct Tail {
     mysql: MySql,
     redis: Redis,
     metrics: TailMetrics,
+    /// Redis refused to drop entries the last time, which was told.
+    refused: AtomicBool,
 }
 
 /// Why the tail is not followed any more.
@@ -118,7 +120,7 @@ struct Progress {
 
 impl Tail {
     pub(crate) fn new(mysql: MySql, redis: Redis, metrics: TailMetrics) -> Self {
-        Self { mysql, redis, metrics }
+        Self { mysql, redis, metrics, refused: AtomicBool::new(false) }
     }
 
     /// Follows, or tries to, until the process is asked to stop. What keeps it from following is told once, until it follows
@@ -322,7 +324,7 @@ impl Tail {
         tracing::info!(?reason, dropped, "all product entries were dropped");
     }
 
-    /// Drops entries, again for as long as Redis is away. Returns how many were there.
+    /// Drops entries, again for as long as Redis is away or refuses. Returns how many were there.
     async fn until_dropped(&self, entries: Entries<'_>) -> u64 {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -331,7 +333,10 @@ impl Tail {
                     self.metrics.deleted.add(dropped);
                     return dropped;
                 }
-                Err(error) => tracing::debug!(?pause, "product entries wait to be dropped: {error}"),
+                Err(error) => {
+                    tracing::debug!(?pause, "product entries wait to be dropped: {error}");
+                    self.told_if_refused(&error);
+                }
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -340,9 +345,35 @@ impl Tail {
 
     async fn dropped(&self, entries: Entries<'_>) -> Result<u64, Error> {
         match entries {
-            Entries::All => self.redis.drop_all_entries().await,
-            Entries::These(changes) => self.redis.drop_overtaken(&self.redis.cache.session()?, changes).await,
+            Entries::All => {
+                let dropped = self.redis.drop_all_entries().await?;
+                self.refused.store(false, Ordering::Relaxed);
+                Ok(dropped)
+            }
+            Entries::These(changes) => {
+                let session = self.redis.cache.session()?;
+                match self.redis.drop_overtaken(&session, changes).await {
+                    // The script cannot judge what is there, or may not run: whatever is there goes.
+                    Err(error) if self.told_if_refused(&error) => {
+                        let ids: Vec<_> = changes.iter().map(|(id, _)| *id).collect();
+                        self.redis.drop_entries(&session, &ids).await
+                    }
+                    dropped => {
+                        self.refused.fetch_and(dropped.is_err(), Ordering::Relaxed);
+                        dropped
+                    }
+                }
+            }
         }
+    }
+
+    /// Whether Redis refused, which does not pass by itself; tells it once until Redis obeys again.
+    fn told_if_refused(&self, error: &Error) -> bool {
+        let refused = !matches!(error.kind(), Kind::Unavailable | Kind::Unknown);
+        if refused && !self.refused.swap(true, Ordering::Relaxed) {
+            tracing::warn!("Redis refuses what the tail asks of product entries; they are dropped whole, as soon as they can be: {error}");
+        }
+        refused
     }
 }
 

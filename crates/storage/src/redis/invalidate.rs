@@ -4,6 +4,7 @@
 //! Safe at any time and any number of times: a publish or a fill that is under way replaces only what it put there itself,
 //! finds it gone and leaves the entry empty, and the next reader asks MySQL under the row's lock.
 
+use super::inspect::{Place, STEP, scan};
 use super::scripts::SCRIPTS;
 use super::{Redis, Session};
 use crate::{Error, Kind};
@@ -12,9 +13,6 @@ use telemetry::metrics::RedisOp;
 
 /// Entries of one round trip.
 pub const CHUNK: usize = 500;
-
-/// Keys that one step of a scan looks at; Redis serves others between steps.
-const SCAN_COUNT: u32 = 1_000;
 
 impl Redis {
     /// Drops what a change of the binlog overtakes; with the version that a row rose to, what is older, else whatever is
@@ -41,20 +39,17 @@ impl Redis {
     pub async fn drop_all_entries(&self) -> Result<u64, Error> {
         let session = self.cache.session()?;
         let pattern = self.keys.all_entries();
-        let (mut dropped, mut cursor) = (0, 0_u64);
+        let (mut dropped, mut place) = (0, Place::default());
         loop {
-            let mut scan = ::redis::cmd("SCAN");
-            scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN_COUNT);
-            let (next, keys): (u64, Vec<String>) = session.command(RedisOp::Tail, &scan).await?;
+            let keys = scan(&session, RedisOp::Tail, &mut place, &pattern, STEP).await?;
             for chunk in keys.chunks(CHUNK) {
                 dropped += session.command::<u64>(RedisOp::Tail, ::redis::cmd("UNLINK").arg(chunk)).await?;
             }
-            if next == 0 {
+            if place.is_start() {
                 // A server that was replaced meanwhile may hold entries that this one did not.
                 let replaced = || Error::new(Kind::Unavailable, "Redis was lost while entries were dropped");
                 return if session.is_current() { Ok(dropped) } else { Err(replaced()) };
             }
-            cursor = next;
         }
     }
 }
