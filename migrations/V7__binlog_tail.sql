@@ -10,7 +10,8 @@ CREATE TABLE binlog_tail (
     -- Whose binlog it is: the server's UUID or id, and when it was started, seconds since 1970 UTC.
     server         VARCHAR(128) NULL DEFAULT NULL,
     server_started BIGINT UNSIGNED NULL DEFAULT NULL,
-    saved_at       DATETIME(6) NULL DEFAULT NULL,
+    -- What was committed before this was acted upon, seconds since 1970 UTC by the server's clock: the next worker is as late.
+    acted_until    BIGINT UNSIGNED NULL DEFAULT NULL,
     -- What was changed before this is shown, UTC, later changes perhaps not yet. NULL: the worker keeps up.
     behind_since   DATETIME NULL DEFAULT NULL,
     -- Why the binlog cannot be followed, as the last worker that tried it was told. NULL: it can.

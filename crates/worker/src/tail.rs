@@ -187,16 +187,16 @@ impl Tail {
         if let Some(why) = source.blocked {
             return Err(Ended::Off(why));
         }
-        let from = match self.begin(&source, progress).await {
+        let mut place = match self.begin(&source, progress).await {
             Err(error) if is_denied(&error) => return Err(Ended::Off(tail::missing_right(&self.mysql, &error).await?)),
-            from => from?,
+            place => place?,
         };
-        let mut place = Place::new(from.clone());
+        let from = place.position.clone();
         match self.follow(&source, &mut place, progress, attempts).await {
             Err(Ended::Lost(error)) if is_denied(&error) => Err(Ended::Off(tail::missing_right(&self.mysql, &error).await?)),
             Err(Ended::Lost(error)) if binlog::is_position_lost(&error) => {
                 tracing::warn!("the binlog has no place {} {} any more: {error}", from.file, from.offset);
-                self.begin_anew(&source, Emptied::PositionLost).await?;
+                self.begin_anew(Emptied::PositionLost).await?;
                 Err(Ended::Lost(error))
             }
             Err(Ended::Lost(error)) if attempts.is_stuck(&place) => {
@@ -206,7 +206,7 @@ impl Tail {
                     offset,
                     "the binlog was lost {MOST_LOSSES} times behind this place, and is left out up to its end: {error}"
                 );
-                self.begin_anew(&source, Emptied::Unreadable).await?;
+                self.begin_anew(Emptied::Unreadable).await?;
                 Err(Ended::Lost(error))
             }
             ended => ended,
@@ -214,29 +214,30 @@ impl Tail {
     }
 
     /// Where to go on from. Everything is dropped first unless all changes since then are known to come.
-    async fn begin(&self, source: &Source, progress: &Progress) -> Result<Position, Error> {
+    async fn begin(&self, source: &Source, progress: &Progress) -> Result<Place, Error> {
         let Some(saved) = tail::saved(&self.mysql).await? else {
             tail::note_following(&self.mysql, Some(source.now)).await?;
-            return self.begin_anew(source, Emptied::NoPosition).await;
+            return self.begin_anew(Emptied::NoPosition).await;
         };
-        progress.done.store(saved.at, Ordering::Relaxed);
-        tail::note_following(&self.mysql, Some(saved.at)).await?;
+        progress.done.store(saved.acted_until, Ordering::Relaxed);
+        tail::note_following(&self.mysql, Some(saved.acted_until)).await?;
         if saved.server != source.server {
-            return self.begin_anew(source, Emptied::ServerChanged).await;
+            return self.begin_anew(Emptied::ServerChanged).await;
         }
         // A server that was started again may have lost what was committed and cached, if it is not set to keep it.
         if saved.started.abs_diff(source.started) > CLOCK_SLACK_SECONDS {
             self.empty(Emptied::ServerChanged).await;
         }
-        Ok(saved.position)
+        Ok(Place::new(saved.position, saved.acted_until))
     }
 
     /// Drops everything and begins where the binlog ends now. In this order: what is written in between is dropped twice.
-    async fn begin_anew(&self, source: &Source, reason: Emptied) -> Result<Position, Error> {
+    async fn begin_anew(&self, reason: Emptied) -> Result<Place, Error> {
+        let source = tail::source(&self.mysql).await?;
         let end = binlog::end(&self.mysql).await?;
         self.empty(reason).await;
-        tail::save(&self.mysql, &end, source).await?;
-        Ok(end)
+        tail::save(&self.mysql, &end, &source, source.now).await?;
+        Ok(Place::new(end, source.now))
     }
 
     async fn follow(&self, source: &Source, place: &mut Place, progress: &Progress, attempts: &mut Attempts) -> Result<Infallible, Ended> {
@@ -251,7 +252,7 @@ impl Tail {
                 None => {
                     let acted = self.act(&mut pending).await?;
                     progress.advance(place.at);
-                    place.keep(&self.mysql, source).await;
+                    place.keep(&self.mysql, source, progress.done.load(Ordering::Relaxed)).await;
                     if acted {
                         tokio::time::sleep(PACE).await;
                     }
@@ -260,7 +261,7 @@ impl Tail {
             };
             if place.is_of_another_file(binlog.file()) {
                 tracing::warn!(file = from.file, "the binlog was begun anew");
-                self.begin_anew(source, Emptied::PositionLost).await?;
+                self.begin_anew(Emptied::PositionLost).await?;
                 return Err(Error::new(Kind::Unavailable, "MySQL: the binlog was begun anew").into());
             }
             if !self.metrics.holder.get().is_positive() {
@@ -432,15 +433,15 @@ struct Place {
     passed: Option<Position>,
     unsaved: bool,
     kept: Instant,
-    /// When the newest of what was read was executed, seconds since 1970 UTC.
+    /// When the newest of what was read was executed, and what is before the place, seconds since 1970 UTC.
     at: u64,
     /// The stream has been opened and has not come to the end of the binlog.
     behind: bool,
 }
 
 impl Place {
-    fn new(position: Position) -> Self {
-        Self { position, passed: None, unsaved: false, kept: Instant::now(), at: 0, behind: false }
+    fn new(position: Position, at: u64) -> Self {
+        Self { position, passed: None, unsaved: false, kept: Instant::now(), at, behind: false }
     }
 
     /// Behind the last of what was read whole.
@@ -461,7 +462,7 @@ impl Place {
     }
 
     /// Keeps the position if there is something to keep and the last time is long enough ago; all before it was acted upon.
-    async fn keep(&mut self, mysql: &MySql, source: &Source) {
+    async fn keep(&mut self, mysql: &MySql, source: &Source, acted_until: u64) {
         if let Some(passed) = self.passed.take() {
             self.unsaved |= passed.file != self.position.file;
             self.position = passed;
@@ -469,7 +470,7 @@ impl Place {
         if !self.unsaved || self.kept.elapsed() < SAVE_INTERVAL {
             return;
         }
-        match tail::save(mysql, &self.position, source).await {
+        match tail::save(mysql, &self.position, source, acted_until).await {
             Ok(()) => self.unsaved = false,
             Err(error) => tracing::debug!("the position in the binlog was not kept: {error}"),
         }
@@ -492,7 +493,7 @@ mod tests {
     use super::*;
 
     fn at(offset: u64, behind: bool) -> Place {
-        let mut place = Place::new(Position { file: "binlog.1".into(), offset: 4, begun: 7 });
+        let mut place = Place::new(Position { file: "binlog.1".into(), offset: 4, begun: 7 }, 7);
         place.passed = Some(Position { offset, ..place.position.clone() });
         place.behind = behind;
         place

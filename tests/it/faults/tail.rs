@@ -145,6 +145,30 @@ async fn while_redis_is_away_changes_wait_and_are_acted_upon_when_it_is_back() {
     shows(&api, 1, "4.00").await;
 }
 
+#[tokio::test]
+async fn who_takes_over_is_as_late_as_what_was_not_acted_upon() {
+    let mut shop = shop(false).await;
+    shop.products(2).await;
+    let (api, mut one) = (shop.api().await, shop.worker().await);
+    is_followed(&api).await;
+    let two = shop.worker().await;
+    warm(&api, &[1]).await;
+    // Kept a moment ago, but of what happened long before.
+    let until = "SELECT acted_until FROM binlog_tail WHERE file_begun > 0 AND acted_until > UNIX_TIMESTAMP() - 60";
+    shop.run("UPDATE products SET price = 2.00 WHERE id = 1").await;
+    eventually("the position is kept", SOON, async || (shop.number(until).await > 0).then_some(())).await;
+    shop.redis.pause().unwrap();
+    shop.run("UPDATE products SET price = 3.00 WHERE id = 1").await;
+    says(&api, &["shown late"]).await;
+    shop.run("UPDATE binlog_tail SET acted_until = acted_until - 600").await;
+    one.kill();
+    let late = async || (holds(&two).await && api.metric("inventory_tail_lag_seconds").await >= 600.0).then_some(());
+    eventually("the second one is as late", SOON, late).await;
+    shop.redis.resume().unwrap();
+    shows(&api, 1, "3.00").await;
+    is_followed(&api).await;
+}
+
 /// Changes a row and loses what the binlog has of it, while nobody follows.
 async fn lose_the_binlog(shop: &Shop, by: &str) {
     shop.run("UPDATE products SET price = 3.00 WHERE id = 1").await;

@@ -40,8 +40,8 @@ pub struct Saved {
     pub position: Position,
     pub server: String,
     pub started: u64,
-    /// Seconds since 1970 UTC, by the server's clock.
-    pub at: u64,
+    /// What was committed before this was acted upon, seconds since 1970 UTC by the server's clock.
+    pub acted_until: u64,
 }
 
 /// Whether plain SQL of others is followed, as any process learns it.
@@ -179,22 +179,23 @@ pub async fn missing_right(mysql: &MySql, error: &Error) -> Result<String, Error
 /// MySQL is away.
 pub async fn saved(mysql: &MySql) -> Result<Option<Saved>, Error> {
     let sql = "SELECT file, position, COALESCE(file_begun, 0) AS file_begun, server, COALESCE(server_started, 0) AS server_started, \
-               CAST(COALESCE(UNIX_TIMESTAMP(saved_at), 0) AS UNSIGNED) AS saved_at \
+               COALESCE(acted_until, 0) AS acted_until \
                FROM binlog_tail WHERE file IS NOT NULL AND position IS NOT NULL AND server IS NOT NULL";
     let Some(mut row) = mysql.rows(MysqlOp::Tail, sql, ()).await?.pop() else { return Ok(None) };
     let row = &mut row;
     let position = Position { file: take(row, "file")?, offset: take(row, "position")?, begun: take(row, "file_begun")? };
-    Ok(Some(Saved { position, server: take(row, "server")?, started: take(row, "server_started")?, at: take(row, "saved_at")? }))
+    let (server, started) = (take(row, "server")?, take(row, "server_started")?);
+    Ok(Some(Saved { position, server, started, acted_until: take(row, "acted_until")? }))
 }
 
-/// Keeps a position, behind which everything was acted upon.
+/// Keeps a position: everything before it was acted upon, and all that was committed before `acted_until` (seconds since 1970
+/// UTC by the server's clock), which is not when it is kept.
 ///
 /// # Errors
 /// As any statement; the one that was kept before is still right.
-pub async fn save(mysql: &MySql, position: &Position, source: &Source) -> Result<(), Error> {
-    let sql =
-        "UPDATE binlog_tail SET file = ?, position = ?, file_begun = ?, server = ?, server_started = ?, saved_at = CURRENT_TIMESTAMP(6)";
-    let params = (position.file.clone(), position.offset, position.begun, source.server.clone(), source.started);
+pub async fn save(mysql: &MySql, position: &Position, source: &Source, acted_until: u64) -> Result<(), Error> {
+    let sql = "UPDATE binlog_tail SET file = ?, position = ?, file_begun = ?, server = ?, server_started = ?, acted_until = ?";
+    let params = (position.file.clone(), position.offset, position.begun, source.server.clone(), source.started, acted_until);
     mysql.rows(MysqlOp::Tail, sql, params).await.map(|_| ())
 }
 
