@@ -228,6 +228,44 @@ async fn the_trigger_raises_the_version_for_those_who_do_not_know_of_it_and_for_
 }
 
 #[tokio::test]
+async fn a_trigger_of_another_release_stays_until_the_new_one_can_be_made() {
+    let shop = with_trigger().await;
+    shop.products(1).await;
+    let there = async || shop.rows::<(String, String)>("SELECT trigger_name, action_statement FROM information_schema.triggers").await;
+    let current = there().await;
+    let migrate = async || shop.ctl_as("inventory_migrate", None, &["migrate"]).await;
+    for _ in 0..2 {
+        let made = there().await;
+        assert_eq!(made.len(), 1, "{made:?}");
+        shop.run("SET GLOBAL log_bin_trust_function_creators = 1").await;
+        let old = format!(
+            "CREATE TRIGGER {0} BEFORE UPDATE ON products FOR EACH ROW SET NEW.version = IF(NEW.version > OLD.version, NEW.version, OLD.version + 1)",
+            made[0].0
+        );
+        for sql in [&format!("DROP TRIGGER {}", made[0].0), &old] {
+            shop.run(sql).await;
+        }
+        let old = there().await;
+        shop.run("SET GLOBAL log_bin_trust_function_creators = 0").await;
+        let refused = migrate().await;
+        assert!(refused.code == Some(0) && refused.stderr.contains("was not made"), "{refused:?}");
+        assert_eq!(there().await, old, "the old one is better than none");
+        // The line does not meet the old one's name.
+        shop.run(refused.stderr.lines().find(|line| line.starts_with("CREATE DEFINER")).unwrap()).await;
+        let before = shop.number("SELECT version FROM products WHERE id = 1").await;
+        shop.run("UPDATE products SET price = price + 1").await;
+        assert_eq!(shop.number("SELECT version FROM products WHERE id = 1").await, before + 1, "with both, it rises once");
+        for trusted in [0, 1] {
+            shop.run(&format!("SET GLOBAL log_bin_trust_function_creators = {trusted}")).await;
+            let done = migrate().await;
+            assert!(done.code == Some(0) && !done.stderr.contains("was not made"), "{done:?}");
+        }
+        let made = there().await;
+        assert!(made.len() == 1 && made[0].1 == current[0].1, "{made:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_line_that_migrate_prints_makes_the_trigger_for_an_administrator_who_types_it() {
     let shop = shop(true).await;
     shop.products(1).await;

@@ -14,7 +14,8 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use telemetry::metrics::MysqlOp;
 
-const NAME: &str = "products_version";
+/// It has one of these names: another release's is made beside the old one, which then goes, so that there is one at any time.
+const NAMES: [&str; 2] = ["products_version", "products_version_too"];
 
 /// As bytes: to a collation `Mug` and `mug` are equal.
 const BODY: &str = "SET NEW.version = IF(NEW.version > OLD.version OR \
@@ -25,6 +26,9 @@ const BODY: &str = "SET NEW.version = IF(NEW.version > OLD.version OR \
 
 /// With the binlog on, who makes a trigger must be trusted (`log_bin_trust_function_creators`) or have SUPER.
 const NOT_TRUSTED: u16 = 1419;
+
+/// A trigger's name and text.
+type Named = (String, String);
 
 /// Whether the trigger is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,15 +49,19 @@ pub enum Trigger {
 /// # Errors
 /// MySQL is away.
 pub async fn find(mysql: &MySql) -> Result<Trigger, Error> {
-    Ok(if body(mysql).await?.as_deref() == Some(BODY) { Trigger::Present } else { Trigger::Absent })
+    Ok(if made(mysql).await?.iter().any(|(_, body)| body == BODY) { Trigger::Present } else { Trigger::Absent })
 }
 
-/// The statement that makes it, for the user whose rights it is to have, `name@host`.
+/// The statement that makes it where there is none, for the user whose rights it is to have, `name@host`.
 #[must_use]
 pub fn line(database: &str, user: &str) -> String {
+    line_as(NAMES[0], database, user)
+}
+
+fn line_as(trigger: &str, database: &str, user: &str) -> String {
     let (name, host) = user.rsplit_once('@').unwrap_or((user, "%"));
     let event = format!("BEFORE UPDATE ON `{database}`.products FOR EACH ROW");
-    format!("CREATE DEFINER = '{name}'@'{host}' TRIGGER `{database}`.{NAME} {event} {BODY};")
+    format!("CREATE DEFINER = '{name}'@'{host}' TRIGGER `{database}`.{trigger} {event} {BODY};")
 }
 
 /// Makes it where it is not there or is of another release. `conn` is patient and migrates alone.
@@ -61,30 +69,47 @@ pub fn line(database: &str, user: &str) -> String {
 /// # Errors
 /// MySQL is away. A right that is missing is none: see [`Trigger::Refused`].
 pub(super) async fn ensure(mysql: &MySql, conn: &mut Conn) -> Result<Trigger, Error> {
-    let found = body(mysql).await?;
-    if found.as_deref() == Some(BODY) {
-        return Ok(Trigger::Present);
-    }
-    let make = async {
-        if found.is_some() {
-            conn.query_drop(format!("DROP TRIGGER {NAME}")).await?;
+    let there = made(mysql).await?;
+    let is_there = |name: &str| there.iter().any(|(taken, _)| taken == name);
+    let current = there.iter().find(|(_, body)| body == BODY).map(|(name, _)| name.as_str());
+    // With both and neither current, the second is of an upgrade that was not finished.
+    let name = current.or(NAMES.into_iter().find(|name| !is_there(name))).unwrap_or(NAMES[1]);
+    if current.is_none()
+        && let Err(error) = make(conn, name, is_there(name)).await.map_err(|error| of_driver(&error))
+    {
+        if !is_refused(&error) {
+            return Err(error);
         }
-        conn.query_drop(format!("CREATE TRIGGER {NAME} BEFORE UPDATE ON products FOR EACH ROW {BODY}")).await
-    };
-    match make.await.map_err(|error| of_driver(&error)) {
-        Ok(()) => Ok(Trigger::Present),
-        Err(error) if is_denied(&error) || error.code() == Some(NOT_TRUSTED) => {
-            let user: Option<String> = conn.query_first("SELECT CURRENT_USER()").await.map_err(|error| of_driver(&error))?;
-            Ok(Trigger::Refused { why: error.to_string(), line: line(mysql.database(), &user.unwrap_or_default()) })
-        }
-        Err(error) => Err(error),
+        let user: Option<String> = conn.query_first("SELECT CURRENT_USER()").await.map_err(|error| of_driver(&error))?;
+        return Ok(Trigger::Refused { why: error.to_string(), line: line_as(name, mysql.database(), &user.unwrap_or_default()) });
     }
+    // The old one goes last: where it may be dropped, the new one may perhaps not be made.
+    for (old, _) in there.iter().filter(|(old, _)| old != name) {
+        match conn.query_drop(format!("DROP TRIGGER {old}")).await.map_err(|error| of_driver(&error)) {
+            // Both do no harm: who finds the version raised leaves it.
+            Err(error) if !is_refused(&error) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(Trigger::Present)
 }
 
-async fn body(mysql: &MySql) -> Result<Option<String>, Error> {
-    // Both servers keep the text as it was sent.
-    const SQL: &str = "SELECT action_statement AS body FROM information_schema.triggers \
-                       WHERE trigger_schema = ? AND trigger_name = ? AND event_object_table = 'products'";
-    let mut rows = mysql.rows(MysqlOp::Migrate, SQL, (mysql.database(), NAME)).await?;
-    rows.pop().map(|mut row| take(&mut row, "body")).transpose()
+async fn make(conn: &mut Conn, name: &str, is_there: bool) -> mysql_async::Result<()> {
+    if is_there {
+        conn.query_drop(format!("DROP TRIGGER {name}")).await?;
+    }
+    conn.query_drop(format!("CREATE TRIGGER {name} BEFORE UPDATE ON products FOR EACH ROW {BODY}")).await
+}
+
+fn is_refused(error: &Error) -> bool {
+    is_denied(error) || error.code() == Some(NOT_TRUSTED)
+}
+
+/// Name and text of those that are there.
+async fn made(mysql: &MySql) -> Result<Vec<Named>, Error> {
+    // Both servers keep the text as it was sent. Names for the columns: MySQL returns those of information_schema in capitals.
+    const SQL: &str = "SELECT trigger_name AS name, action_statement AS body FROM information_schema.triggers \
+                       WHERE trigger_schema = ? AND trigger_name IN (?, ?) AND event_object_table = 'products'";
+    let rows = mysql.rows(MysqlOp::Migrate, SQL, (mysql.database(), NAMES[0], NAMES[1])).await?;
+    rows.into_iter().map(|mut row| Ok((take(&mut row, "name")?, take(&mut row, "body")?))).collect()
 }
