@@ -5,7 +5,7 @@
 //! | key | type | written by | read by | lifetime |
 //! |---|---|---|---|---|
 //! | `<prefix>:owner` | string: deployment id | the first process | every process that connects | for ever |
-//! | `<prefix>:{<shard>}:c:<run8>:p:<id>` | string: product entry, see `product_cache.rs` | catalog, tail | catalog | `INVENTORY_CACHE_TTL` ± 10 % |
+//! | `<prefix>:{<shard>}:c:<run8>:p:<id>` | string: product entry, see `product_cache.rs` | catalog; deleted by tail, check, operators too | catalog, check | `INVENTORY_CACHE_TTL` ± 10 % |
 //! | `<prefix>:{<shard>}:t:<run8>:<id>` | string: views in MySQL, a bare number because settle adds to it | catalog, settle | catalog | `INVENTORY_CACHE_TTL` ± 10 % |
 //! | `<prefix>:{<shard>}:open` | list of records | push | claim | until claimed |
 //! | `<prefix>:{<shard>}:batch`, `:batch_id`, `:sums` | the one sealed batch: records, its UUID, hash id → views (`#` entries, `=` views) | claim | worker | until settled |

@@ -7,7 +7,9 @@
 //!
 //! Publish and fill replace exactly the value that the caller put there. No property rests on a TTL or a clock: what
 //! makes it safe to fill is the shared row lock under which the caller has read (`mysql::products::find_for_fill`).
-//! The entry is never changed by anything but SET, DEL and the scripts `acquire`, `replace` and `discard`.
+//! An entry is put by `acquire` (a lease where there is nothing), `replace` (publish and fill) and the SET of a marker, and by
+//! nothing else. It goes by the scripts `discard` (a check) and `tail` (a change of the binlog), by DEL and UNLINK (writers whose
+//! marker has no room, imports, the tail, operators, keys of earlier runs), by its TTL or by eviction: all of that is safe.
 
 use super::errors::short;
 use super::scripts::SCRIPTS;
