@@ -15,10 +15,13 @@
 //!
 //! No promise of the API's own writes rests on this; without it plain SQL is shown when the cache's TTL ends.
 
+mod place;
+
 use domain::ProductId;
+use place::{Attempts, MOST_LOSSES, Place, Progress};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use storage::mysql::binlog::{self, Binlog, Change, Position, What};
 use storage::mysql::server::is_denied;
@@ -41,15 +44,9 @@ const GATHER_LIMIT: Duration = Duration::from_millis(20);
 /// each of them would cost this worker, Redis and MySQL a turn of their own. A change after a quiet time is acted upon at once.
 const PACE: Duration = Duration::from_millis(50);
 
-/// The position is kept this often at most: keeping it is an event of the binlog itself.
-const SAVE_INTERVAL: Duration = Duration::from_secs(1);
-
 /// Pause before Redis is asked again to drop entries: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// A stream that was lost so often at the same place will not get past it. Some seconds, after which all entries are dropped.
-const MOST_LOSSES: u32 = 5;
 
 /// Later than this is told to everybody, seconds. Times of events are whole seconds, so that 1 may be nothing.
 const LATE_SECONDS: u64 = 2;
@@ -97,25 +94,6 @@ struct Pending {
     changes: BTreeMap<ProductId, Option<u64>>,
     empty: Option<Emptied>,
     since: Option<Instant>,
-}
-
-/// What one attempt to follow leaves to the next.
-#[derive(Default)]
-struct Attempts {
-    /// Why it ended, as it was told.
-    told: String,
-    /// Where the stream was lost the last time without having come to the end of the binlog.
-    lost_at: Option<Position>,
-    /// How often in a row it was lost there.
-    losses: u32,
-}
-
-/// How far the work has come, by the server's clock in seconds since 1970 UTC.
-#[derive(Default)]
-struct Progress {
-    /// All that was committed before this was acted upon.
-    done: AtomicU64,
-    now: AtomicU64,
 }
 
 impl Tail {
@@ -378,34 +356,6 @@ impl Tail {
     }
 }
 
-impl Attempts {
-    /// Says it unless it was the last that was said.
-    fn tell(&mut self, why: &str, so: &str) {
-        if self.told != why {
-            tracing::warn!("{so}: {why}");
-            why.clone_into(&mut self.told);
-        }
-    }
-
-    /// Counts a stream that was lost at this place; whether there is no getting past it.
-    fn is_stuck(&mut self, place: &Place) -> bool {
-        let lost_at = place.behind.then(|| place.reached());
-        self.losses = if lost_at.is_none() {
-            0
-        } else if self.lost_at.as_ref() == lost_at {
-            self.losses + 1
-        } else {
-            1
-        };
-        self.lost_at = lost_at.cloned();
-        let is_stuck = self.losses >= MOST_LOSSES;
-        if is_stuck {
-            self.losses = 0;
-        }
-        is_stuck
-    }
-}
-
 impl Pending {
     fn add(&mut self, change: &Change) {
         self.since.get_or_insert_with(Instant::now);
@@ -422,92 +372,5 @@ impl Pending {
 
     fn is_due(&self) -> bool {
         self.changes.len() >= CHUNK || self.since.is_some_and(|since| since.elapsed() >= GATHER_LIMIT)
-    }
-}
-
-/// Where the stream is.
-struct Place {
-    /// As it was kept last, or is to be kept next.
-    position: Position,
-    /// Passed since then.
-    passed: Option<Position>,
-    unsaved: bool,
-    kept: Instant,
-    /// When the newest of what was read was executed, and what is before the place, seconds since 1970 UTC.
-    at: u64,
-    /// The stream has been opened and has not come to the end of the binlog.
-    behind: bool,
-}
-
-impl Place {
-    fn new(position: Position, at: u64) -> Self {
-        Self { position, passed: None, unsaved: false, kept: Instant::now(), at, behind: false }
-    }
-
-    /// Behind the last of what was read whole.
-    fn reached(&self) -> &Position {
-        self.passed.as_ref().unwrap_or(&self.position)
-    }
-
-    /// Whether the file in which we are is not the one that the position was kept for, but one that took its name.
-    fn is_of_another_file(&mut self, (file, begun): (&str, u64)) -> bool {
-        if begun == 0 || self.position.begun == begun || self.position.file != file {
-            return false;
-        }
-        // At the end of a binlog it is not known yet.
-        let known = self.position.begun != 0;
-        self.position.begun = begun;
-        self.unsaved = true;
-        known
-    }
-
-    /// Keeps the position if there is something to keep and the last time is long enough ago; all before it was acted upon.
-    async fn keep(&mut self, mysql: &MySql, source: &Source, acted_until: u64) {
-        if let Some(passed) = self.passed.take() {
-            self.unsaved |= passed.file != self.position.file;
-            self.position = passed;
-        }
-        if !self.unsaved || self.kept.elapsed() < SAVE_INTERVAL {
-            return;
-        }
-        match tail::save(mysql, &self.position, source, acted_until).await {
-            Ok(()) => self.unsaved = false,
-            Err(error) => tracing::debug!("the position in the binlog was not kept: {error}"),
-        }
-        self.kept = Instant::now();
-    }
-}
-
-impl Progress {
-    fn advance(&self, at: u64) {
-        self.done.fetch_max(at, Ordering::Relaxed);
-    }
-
-    fn caught_up(&self) {
-        self.advance(self.now.load(Ordering::Relaxed));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(offset: u64, behind: bool) -> Place {
-        let mut place = Place::new(Position { file: "binlog.1".into(), offset: 4, begun: 7 }, 7);
-        place.passed = Some(Position { offset, ..place.position.clone() });
-        place.behind = behind;
-        place
-    }
-
-    #[test]
-    fn only_a_stream_that_is_lost_at_the_same_place_again_and_again_is_stuck() {
-        let mut attempts = Attempts::default();
-        let lost = |attempts: &mut Attempts, offset, behind, times: u32| (0..times).any(|_| attempts.is_stuck(&at(offset, behind)));
-        assert!(!lost(&mut attempts, 100, true, MOST_LOSSES - 1));
-        assert!(!lost(&mut attempts, 200, true, MOST_LOSSES - 1), "it got further");
-        assert!(!lost(&mut attempts, 200, false, MOST_LOSSES), "all that there is was read");
-        assert!(!lost(&mut attempts, 200, true, MOST_LOSSES - 1));
-        assert!(lost(&mut attempts, 200, true, 1));
-        assert!(!lost(&mut attempts, 200, true, MOST_LOSSES - 1), "it counts anew");
     }
 }
