@@ -6,6 +6,7 @@
 use actix_web::http::header::ContentType;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use anyhow::Context;
+use chrono::NaiveDateTime;
 use domain::{Currency, Money};
 use mysql_async::prelude::Queryable;
 use mysql_async::{OptsBuilder, Pool, PoolConstraints, PoolOpts, Row, TxOpts, Value};
@@ -38,9 +39,10 @@ const ADD_VIEW: &str = "UPDATE product_views SET views = views + 1 WHERE product
 const LOCK_PRODUCT: &str =
     "SELECT id, sku, name, description, active, price, currency, version, updated_at, deleted_at FROM products WHERE id = ? FOR UPDATE";
 const SET_PRICE: &str = "UPDATE products SET price = ?, currency = ?, version = version + 1 WHERE id = ?";
+const READ_BACK: &str = "SELECT price, currency, version, updated_at FROM products WHERE id = ?";
 const ADD_HISTORY: &str = "INSERT INTO price_history \
-     (product_id, version, price, currency, reason, actor, before_price, before_currency, before_since) \
-     VALUES (?, ?, ?, ?, NULL, NULL, ?, ?, ?)";
+     (product_id, version, price, currency, reason, actor, changed_at, before_price, before_currency, before_since) \
+     VALUES (?, ?, ?, ?, NULL, NULL, ?, ?, ?, ?)";
 const ADD_VIEWS: &str = "UPDATE product_views SET views = views + ? WHERE product_id = ?";
 
 /// What stands behind the routes.
@@ -180,22 +182,26 @@ struct Price {
     currency: String,
 }
 
-/// The transaction of `catalog` without what only Redis needs: the read-back of the row.
+/// The transaction of `catalog`, with the same answer: the time of the COMMIT's version is in it, so the row is read back here too.
 async fn set_price(id: web::Path<u64>, price: web::Json<Price>, stores: web::Data<Stores>) -> Answer {
     let (id, price) = (*id, Money::parse(&price.amount, Currency::parse(&price.currency)?)?);
     let mut connection = stores.pool.get_conn().await?;
     let mut tx = connection.start_transaction(TxOpts::default()).await?;
     let before: Row = tx.exec_first(LOCK_PRODUCT, (id,)).await?.ok_or("no such product")?;
-    let old = |column: &str| before.get::<Value, _>(column);
-    let (version, currency) = (before.get::<u64, _>("version").ok_or("no version")? + 1, price.currency());
-    let code = currency.code();
-    tx.exec_drop(SET_PRICE, (price.amount(), code, id)).await?;
-    let history = (id, version, price.amount(), code, old("price"), old("currency"), old("updated_at"));
+    let currency = price.currency();
+    tx.exec_drop(SET_PRICE, (price.amount(), currency.code(), id)).await?;
+    let row: Row = tx.exec_first(READ_BACK, (id,)).await?.ok_or("no such product")?;
+    let (old, new) = (|column: &str| before.get::<Value, _>(column), |column: &str| row.get::<Value, _>(column));
+    let history = (id, new("version"), new("price"), new("currency"), new("updated_at"), old("price"), old("currency"), old("updated_at"));
     tx.exec_drop(ADD_HISTORY, history).await?;
     tx.commit().await?;
+    let (version, committed_at): (Option<u64>, Option<NaiveDateTime>) = (row.get("version"), row.get("updated_at"));
     let amount = price.amount().to_string();
-    let price = serde_json::json!({"product_id": id, "amount": amount, "currency": code, "version": version});
-    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(price.to_string()))
+    let body = serde_json::json!({
+        "product_id": id, "amount": amount, "currency": currency.code(), "version": version,
+        "committed_at": committed_at.map(|time| time.and_utc().to_rfc3339()),
+    });
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(body.to_string()))
 }
 
 /// The textbook's worker: pops up to ten views, sums them, adds them in one transaction. What it popped is lost if it dies.
