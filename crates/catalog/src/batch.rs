@@ -143,7 +143,7 @@ impl Catalog {
         assert!(batch.rows.len() <= MOST_ROWS, "a batch of {} rows", batch.rows.len());
         let (write, rows, dry_run, keyed) = (self.write(), batch.rows.len() as u64, batch.dry_run, once.is_some());
         let task = async move {
-            let _turn = write.turn(None).await?;
+            let _turn = write.turn().await?;
             retried!(write, write.set_prices(&batch, once.as_ref()))
         };
         let result = self.inner.stores.mysql.detached(MysqlOp::Prices, Kind::Unknown, WRITE_LIMIT, task).await;
@@ -188,7 +188,7 @@ impl Catalog {
         let next = ids.last().copied().filter(|_| ids.len() == MOST_ROWS);
         let write = self.write();
         let task = async move {
-            let _turn = write.turn(None).await?;
+            let _turn = write.turn().await?;
             retried!(write, write.undo(batch, undo, &ids, actor.as_deref()))
         };
         let rows = self.inner.stores.mysql.detached(MysqlOp::Prices, Kind::Unknown, WRITE_LIMIT, task).await?;

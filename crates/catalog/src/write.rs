@@ -184,7 +184,7 @@ impl Catalog {
     pub async fn create(&self, product: NewProduct, actor: Option<Arc<str>>, once: Option<Once<Product>>) -> Result<Done<Product>, Error> {
         let (write, keyed) = (self.write(), once.is_some());
         let task = async move {
-            let _turn = write.turn(None).await?;
+            let _turn = write.turn().await?;
             retried!(write, write.create(&product, actor.as_deref(), once.as_ref()))
         };
         let created = self.inner.stores.mysql.detached(MysqlOp::Create, Kind::Unknown, WRITE_LIMIT, task).await;
@@ -205,7 +205,7 @@ impl Catalog {
     pub async fn import(&self, product: ImportedProduct, dry_run: bool, actor: Option<Arc<str>>) -> Result<Imported, Error> {
         let (write, sku) = (self.write(), product.sku.clone());
         let task = async move {
-            let _turn = write.turn(None).await?;
+            let _turn = write.turn().await?;
             retried!(write, write.import(&product, dry_run, actor.as_deref()))
         };
         let imported = self.inner.stores.mysql.detached(MysqlOp::Import, Kind::Unknown, WRITE_LIMIT, task).await?;
@@ -219,8 +219,9 @@ impl Catalog {
 }
 
 impl Write {
-    pub(crate) async fn turn(&self, id: Option<ProductId>) -> Result<Turn, StoreError> {
-        self.turns.take(id, self.started + COMMIT_BEFORE).await
+    /// The turn of a write that is of no product yet, or of several.
+    pub(crate) async fn turn(&self) -> Result<Turn, StoreError> {
+        self.turns.take(None, self.started + COMMIT_BEFORE).await
     }
 
     pub(crate) fn may_run_again(&self, error: &StoreError) -> bool {

@@ -67,22 +67,13 @@ impl Stores {
 
     /// Writes one product by the full protocol of `catalog`; again while a store is away, as an equal product changes nothing.
     pub(crate) async fn import(&self, product: ImportedProduct, dry_run: bool) -> Result<Written, Failure> {
-        let mut wait = FIRST_WAIT;
-        for _ in 1..WRITE_TRIES {
-            match self.catalog.import(product.clone(), dry_run, Some(crate::price::actor())).await {
-                Err(catalog::Error::Unavailable(_) | catalog::Error::Unknown(_)) => {
-                    tokio::time::sleep(wait).await;
-                    wait = (2 * wait).min(LONGEST_WAIT);
-                }
-                result => return written(&product, result),
-            }
-        }
-        written(&product, self.catalog.import(product.clone(), dry_run, Some(crate::price::actor())).await)
+        let import = || self.catalog.import(product.clone(), dry_run, Some(crate::price::actor()));
+        written(&product, retried(import).await)
     }
 
     /// Sets a batch of prices; again while a store is away, as what is set already stays as it is.
     pub(crate) async fn set_prices(&self, batch: Batch) -> Result<BatchSet, Failure> {
-        match retried(|| self.catalog.set_prices(batch.clone(), None)).await? {
+        match retried(|| self.catalog.set_prices(batch.clone(), None)).await.map_err(failed)? {
             Done::Now(set) => Ok(set),
             Done::Before(_) => unreachable!("without a key nothing is known to have been done before"),
         }
@@ -90,9 +81,10 @@ impl Stores {
 
     /// Takes a piece of a batch of prices back; again while a store is away, which ends the same under the same id.
     pub(crate) async fn undo_prices(&self, batch: Uuid, undo: Uuid, after: Option<ProductId>) -> Result<UndonePiece, Failure> {
-        retried(|| self.catalog.undo(batch, undo, after, Some(crate::price::actor()))).await.map_err(|failure| match failure.exit {
-            Exit::NotFound => Failure::new(Exit::NotFound, format!("no batch {batch} has changed a price")),
-            _ => failure,
+        let undo = || self.catalog.undo(batch, undo, after, Some(crate::price::actor()));
+        retried(undo).await.map_err(|error| match error {
+            catalog::Error::NotFound => Failure::new(Exit::NotFound, format!("no batch {batch} has changed a price")),
+            error => failed(error),
         })
     }
 
@@ -191,7 +183,7 @@ pub(crate) fn usage(message: String) -> Failure {
 }
 
 /// Tries again while a store is away or its answer was lost.
-async fn retried<T, F: Future<Output = Result<T, catalog::Error>>>(call: impl Fn() -> F) -> Result<T, Failure> {
+async fn retried<T, F: Future<Output = Result<T, catalog::Error>>>(call: impl Fn() -> F) -> Result<T, catalog::Error> {
     let mut wait = FIRST_WAIT;
     for _ in 1..WRITE_TRIES {
         match call().await {
@@ -199,10 +191,10 @@ async fn retried<T, F: Future<Output = Result<T, catalog::Error>>>(call: impl Fn
                 tokio::time::sleep(wait).await;
                 wait = (2 * wait).min(LONGEST_WAIT);
             }
-            result => return result.map_err(failed),
+            result => return result,
         }
     }
-    call().await.map_err(failed)
+    call().await
 }
 
 fn failed(error: catalog::Error) -> Failure {

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use storage::mysql::binlog::{self, Binlog, Change, Position, What};
 use storage::mysql::server::is_denied;
 use storage::mysql::tail::{self, Hold, Source};
-use storage::redis::CHUNK;
+use storage::redis::product_cache::DROPPED_AT_ONCE;
 use storage::{Error, Kind, MySql, Redis};
 use telemetry::metrics::{Emptied, TailEvent, TailMetrics};
 use telemetry::stop::Shutdown;
@@ -291,7 +291,7 @@ impl Tail {
             return blocked.map_or(Ok(true), |why| Err(Ended::Off(why)));
         }
         let changes: Vec<_> = changes.into_iter().collect();
-        for chunk in changes.chunks(CHUNK) {
+        for chunk in changes.chunks(DROPPED_AT_ONCE) {
             self.until_dropped(Entries::These(chunk)).await;
         }
         Ok(!changes.is_empty())
@@ -371,6 +371,6 @@ impl Pending {
     }
 
     fn is_due(&self) -> bool {
-        self.changes.len() >= CHUNK || self.since.is_some_and(|since| since.elapsed() >= GATHER_LIMIT)
+        self.changes.len() >= DROPPED_AT_ONCE || self.since.is_some_and(|since| since.elapsed() >= GATHER_LIMIT)
     }
 }

@@ -2,7 +2,7 @@
 
 use harness::{Books, Program, SOON, Shop, ShopOptions, eventually};
 use servers::{AppendFsync, RedisOptions};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Product of shard 2.
 const PRODUCT: u64 = 2;
@@ -25,29 +25,6 @@ fn log_dir(shop: &Shop) -> PathBuf {
     shop.redis.dir().join("appendonlydir")
 }
 
-fn copy_files(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
-}
-
-/// Keeps a copy of Redis's log as it is now; nothing may be on its way.
-fn keep_log(shop: &Shop) -> PathBuf {
-    let copy = shop.dir().join("kept-log");
-    copy_files(&log_dir(shop), &copy);
-    copy
-}
-
-/// Kills Redis and starts it with a kept log.
-async fn roll_back(shop: &mut Shop, log: &Path) {
-    shop.redis.kill();
-    std::fs::remove_dir_all(log_dir(shop)).unwrap();
-    copy_files(log, &log_dir(shop));
-    shop.redis.restart().unwrap();
-}
-
 /// Waits until the API has found Redis again: a read needs it to tell views.
 async fn is_ready(shop: &Shop, api: &Program) {
     shop.shown(api, PRODUCT).await;
@@ -65,9 +42,9 @@ async fn says_lost(api: &Program, views: u64) {
 async fn views_that_redis_forgot_before_they_were_claimed_are_said_to_be_lost() {
     let (mut shop, api, books) = shop_with(AppendFsync::Always).await;
     view(&shop, &api, 3).await;
-    let log = keep_log(&shop);
+    let log = shop.keep_redis_log();
     view(&shop, &api, 4).await;
-    roll_back(&mut shop, &log).await;
+    shop.restart_redis_with(Some(&log));
     is_ready(&shop, &api).await;
     view(&shop, &api, 2).await;
     let _worker = shop.worker().await;
@@ -83,14 +60,14 @@ async fn views_that_redis_offers_again_after_they_were_settled_count_once() {
     view(&shop, &api, 3).await;
     // A total that Redis will remember as it is now.
     assert_eq!(shop.shown(&api, 6).await, 0);
-    let log = keep_log(&shop);
+    let log = shop.keep_redis_log();
     let mut worker = shop.worker().await;
     books.at_rest().await;
     shop.view(&api, 6).await;
     view(&shop, &api, 2).await;
     books.at_rest().await;
     worker.kill();
-    roll_back(&mut shop, &log).await;
+    shop.restart_redis_with(Some(&log));
     is_ready(&shop, &api).await;
     view(&shop, &api, 1).await;
     // The total is cached while the old records wait; what settles them must not raise it.
@@ -110,14 +87,14 @@ async fn views_that_redis_offers_again_after_apply_and_before_settle_count_once(
     books.at_rest().await;
     worker.kill();
     view(&shop, &api, 3).await;
-    let log = keep_log(&shop);
+    let log = shop.keep_redis_log();
     view(&shop, &api, 2).await;
 
     let lock = shop.lock("product_views WHERE product_id = 2").await;
     worker.restart().await;
     shop.worker_meets_the_lock().await;
     // Redis falls back to before the claim while the batch is being applied; its worker may not settle it.
-    roll_back(&mut shop, &log).await;
+    shop.restart_redis_with(Some(&log));
     lock.release().await;
     is_ready(&shop, &api).await;
     view(&shop, &api, 1).await;

@@ -5,18 +5,16 @@
 //! finds it gone and leaves the entry empty, and the next reader asks MySQL under the row's lock.
 
 use super::inspect::{Place, STEP, scan};
+use super::product_cache::DROPPED_AT_ONCE;
 use super::scripts::SCRIPTS;
 use super::{Redis, Session};
 use crate::{Error, Kind};
 use domain::ProductId;
 use telemetry::metrics::RedisOp;
 
-/// Entries of one round trip.
-pub const CHUNK: usize = 500;
-
 impl Redis {
     /// Drops what a change of the binlog overtakes; with the version that a row rose to, what is older, else whatever is
-    /// there. At most [`CHUNK`] changes at once. Returns how many entries were there to drop.
+    /// there. At most [`DROPPED_AT_ONCE`] changes at once. Returns how many entries were there to drop.
     ///
     /// # Errors
     /// Any: some may be dropped, some not; do it again.
@@ -42,7 +40,7 @@ impl Redis {
         let (mut dropped, mut place) = (0, Place::default());
         loop {
             let keys = scan(&session, RedisOp::Tail, &mut place, &pattern, STEP).await?;
-            for chunk in keys.chunks(CHUNK) {
+            for chunk in keys.chunks(DROPPED_AT_ONCE) {
                 dropped += session.command::<u64>(RedisOp::Tail, ::redis::cmd("UNLINK").arg(chunk)).await?;
             }
             if place.is_start() {

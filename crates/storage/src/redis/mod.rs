@@ -27,7 +27,6 @@ use std::time::Duration;
 use telemetry::metrics::StoreMetrics;
 
 pub use info::{Info, Link, Roles};
-pub use invalidate::CHUNK;
 pub use node::{Node, Session};
 
 /// Both roles of Redis as one process uses them: the queue, and the cache, which may be the same server.

@@ -29,8 +29,8 @@ const MARKER_TTL_MS: u64 = 5_000;
 /// A lease that was not used throttles locking reads of a row that is being written.
 const LEASE_TTL_MS: u64 = 2_000;
 
-/// Entries deleted by one call: some 0.2 ms of Redis.
-const DROPPED_AT_ONCE: usize = 500;
+/// Entries that one call drops: some 0.2 ms of Redis.
+pub const DROPPED_AT_ONCE: usize = 500;
 
 const FORMAT: u8 = b'1';
 
