@@ -249,7 +249,8 @@ impl Write {
             self.end_unchanged(tx, once.as_ref(), &before.product).await?;
             return Ok(Ok(Done::Now(PriceSet { changed: false, ..PriceSet::of(&before.product, *price) })));
         }
-        let row = products::set_price(&mut tx, id, *price).await?;
+        products::set_price(&mut tx, id, *price).await?;
+        let row = read_back(&mut tx, id).await?;
         let past = Past { before: Some(&before.product), reason: reason.as_deref(), actor: actor.as_deref() };
         let row = self.land(tx, row, Some(past), once.as_ref()).await?;
         Ok(Ok(Done::Now(PriceSet::of(&row.product, *price))))

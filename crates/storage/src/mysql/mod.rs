@@ -263,16 +263,6 @@ impl Tx {
         rows(&mut self.tx, sql, params.into()).await
     }
 
-    /// Runs several statements in one round trip and returns the rows of the last.
-    pub(crate) async fn rows_of_last(&mut self, sql: &str) -> Result<Vec<Row>, Error> {
-        let mut results = self.tx.query_iter(sql).await.map_err(|error| of_driver(&error))?;
-        let mut last = Vec::new();
-        while !results.is_empty() {
-            last = results.collect().await.map_err(|error| of_driver(&error))?;
-        }
-        Ok(last)
-    }
-
     /// Runs a statement and returns the id that it gave to a new row, 0 where it gave none.
     pub(crate) async fn execute(&mut self, sql: &str, params: impl Into<Params>) -> Result<u64, Error> {
         rows(&mut self.tx, sql, params.into()).await?;

@@ -193,21 +193,14 @@ pub async fn lock_by_sku(tx: &mut Tx, sku: &Sku) -> Result<Option<ProductRow>, E
     tx.rows(&sql, (sku.as_str(),)).await?.pop().map(product).transpose()
 }
 
-/// Sets the price of a row that this transaction has locked and returns the row as it then is, in one round trip. Its history is
-/// [`add_history`]'s.
+/// Sets the price of a row that this transaction has locked. Its history is [`add_history`]'s.
 ///
 /// # Errors
 /// As any statement.
-pub async fn set_price(tx: &mut Tx, id: ProductId, price: Money) -> Result<ProductRow, Error> {
-    // Of what is inlined nothing is a client's text: digits, and letters from a list of ours.
-    let (amount, currency) = (price.amount(), price.currency());
-    let currency = currency.code();
-    let sql = format!(
-        "UPDATE products SET price = {amount}, currency = '{currency}', version = version + 1 WHERE id = {id}; \
-         SELECT {COLUMNS} FROM products WHERE id = {id}"
-    );
-    let gone = || Error::new(Kind::Bug, format!("product {id} was not there after its price was set"));
-    product(tx.rows_of_last(&sql).await?.pop().ok_or_else(gone)?)
+pub async fn set_price(tx: &mut Tx, id: ProductId, price: Money) -> Result<(), Error> {
+    let (amount, currency) = money_values(Some(price));
+    let params: Params = vec![amount, currency, Value::from(id.get())].into();
+    tx.execute("UPDATE products SET price = ?, currency = ?, version = version + 1 WHERE id = ?", params).await.map(|_| ())
 }
 
 /// Sets what a file tells of a row that this transaction has locked. The history of its price is [`add_history`]'s.

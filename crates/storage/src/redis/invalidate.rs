@@ -19,14 +19,14 @@ impl Redis {
     /// # Errors
     /// Any: some may be dropped, some not; do it again.
     pub async fn drop_overtaken(&self, session: &Session, changes: &[(ProductId, Option<u64>)]) -> Result<u64, Error> {
-        let mut pipeline = ::redis::pipe();
-        for (id, version) in changes {
-            let mut call = SCRIPTS.tail.prepare_invoke();
-            call.key(self.keys.entry(session.run8(), *id)).arg(version.map(|version| version.to_string()).unwrap_or_default());
-            pipeline.invoke_script(&call);
+        if changes.is_empty() {
+            return Ok(0);
         }
-        let dropped: Vec<u64> = session.pipeline(RedisOp::Tail, &pipeline).await?;
-        Ok(dropped.iter().sum())
+        let mut call = SCRIPTS.tail.prepare_invoke();
+        for (id, version) in changes {
+            call.key(self.keys.entry(session.run8(), *id)).arg(version.map(|version| version.to_string()).unwrap_or_default());
+        }
+        session.script(RedisOp::Tail, &call).await
     }
 
     /// Drops the entries of all products, those of earlier runs of Redis too, in pieces. What is there when it begins is gone

@@ -1,13 +1,17 @@
--- A row event of the binlog drops what it shows to be old. Deleting is always safe; keeping is safe for what is as new.
--- KEYS  entry
--- ARGV  version that the row rose to | '' if it did not rise, or there was no row or is none: then whatever is there goes
--- returns 1 deleted | 0 nothing there, or as new as the event
+-- Row events of the binlog drop what they show to be old. Deleting is always safe; keeping is safe for what is as new.
+-- KEYS  entry [, entry …] (at most 500)
+-- ARGV  for each the version that the row rose to | '' if it did not rise, or there was no row or is none: whatever is there goes
+-- returns how many were there and are deleted; what is as new as its event stays
 -- A lease goes with every event: its holder may have read the row before it changed. What has the version of the event is
 -- our own writer's marker or what it published. As text, because numbers beyond 2^53 are rounded.
-local value = redis.call('GETRANGE', KEYS[1], 0, 23)
-if value == '' then return 0 end
-local kind, version = string.match(value, '^(%u)(%d*)')
-if ARGV[1] ~= '' and kind ~= 'L' then
-  if version == ARGV[1] or (tonumber(version) or -1) > tonumber(ARGV[1]) then return 0 end
+local function is_as_new(value, event)
+  local kind, version = string.match(value, '^(%u)(%d*)')
+  return event ~= '' and kind ~= 'L' and (version == event or (tonumber(version) or -1) > tonumber(event))
 end
-return redis.call('DEL', KEYS[1])
+
+local dropped = 0
+for i, entry in ipairs(KEYS) do
+  local value = redis.call('GETRANGE', entry, 0, 23)
+  if value ~= '' and not is_as_new(value, ARGV[i]) then dropped = dropped + redis.call('DEL', entry) end
+end
+return dropped
