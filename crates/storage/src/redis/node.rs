@@ -8,7 +8,7 @@ use super::greeting::{CONNECT_LIMIT, connect_again, greet, load_scripts};
 use super::info::{Identity, Info, Link, Roles, policy_ok};
 use crate::{Error, Kind};
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation, ServerErrorKind};
+use ::redis::{AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation, ServerErrorKind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -214,7 +214,7 @@ impl Session {
         let mut connection = self.connection.clone();
         let run = async move {
             match pipeline.query_async(&mut connection).await {
-                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                Err(error) if is_unknown_script(&error) => {
                     load_scripts(&mut connection).await?;
                     pipeline.query_async(&mut connection).await
                 }
@@ -224,19 +224,43 @@ impl Session {
         self.observed(op, run).await
     }
 
+    /// Runs scripts that do not depend on each other, and returns what became of each. Where scripts were unknown they are loaded and
+    /// all run again.
+    pub(crate) async fn each<T: FromRedisValue>(&self, op: RedisOp, mut scripts: Pipeline) -> Result<Vec<Result<T, Error>>, Error> {
+        scripts.ignore_errors();
+        let mut connection = self.connection.clone();
+        let run = async move {
+            let replies: Vec<RedisResult<T>> = scripts.query_async(&mut connection).await?;
+            if !replies.iter().any(|reply| reply.as_ref().is_err_and(is_unknown_script)) {
+                return Ok(replies);
+            }
+            // Where that fails they are unknown again, and the caller is told so of each.
+            let _ = load_scripts(&mut connection).await;
+            scripts.query_async(&mut connection).await
+        };
+        let replies: Vec<RedisResult<T>> = self.observed(op, run).await?;
+        Ok(replies.into_iter().map(|reply| reply.map_err(|error| self.failed(op, &error))).collect())
+    }
+
     async fn observed<T>(&self, op: RedisOp, call: impl Future<Output = Result<T, RedisError>>) -> Result<T, Error> {
         let started = Instant::now();
         let result = call.await;
         self.node.metrics.observe_redis(op, started.elapsed());
-        result.map_err(|error| {
-            let ours = of_driver(&error);
-            self.node.metrics.redis_error(op, ours.kind().label());
-            if breaks_session(&error) {
-                self.give_up(&ours);
-            }
-            ours
-        })
+        result.map_err(|error| self.failed(op, &error))
     }
+
+    fn failed(&self, op: RedisOp, error: &RedisError) -> Error {
+        let ours = of_driver(error);
+        self.node.metrics.redis_error(op, ours.kind().label());
+        if breaks_session(error) {
+            self.give_up(&ours);
+        }
+        ours
+    }
+}
+
+fn is_unknown_script(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
 impl Session {

@@ -50,20 +50,39 @@ pub struct Pushed {
     pub entries: u64,
 }
 
-/// Pushes a record, whose `accepted` is what the writer knows to be stored before it; the record that is kept carries the
-/// running total. A repeat with the same sequence number is harmless; it must carry the `run8` of its first sending.
+/// Pushes records, each into its shard, in one round trip; what became of each, in their order. A record's `accepted` is what the
+/// writer knows to be stored before it; the one that is kept carries the running total. A repeat with the same sequence number is
+/// harmless; it must carry the `run8` of its first sending.
 ///
 /// # Errors
-/// `Full`, `Unavailable`: nothing was stored. Any other kind: it may have been stored; repeat it as it is.
-pub async fn push(session: &Session, keys: &Keys, shard: u16, record: &Record, wake_at_views: u64) -> Result<Pushed, Error> {
-    let queue = keys.queue(shard);
-    let mut call = invoke(&SCRIPTS.push, &[&queue.open, &queue.wseq, &queue.pend, &queue.entries, &queue.ready, &queue.waiting]);
-    call.arg(wake_at_views);
-    for field in record.fields() {
-        call.arg(field);
+/// Of all records or of one. `Full`, `Unavailable`: it was not stored. Any other kind: it may have been; repeat it as it is.
+pub async fn push_each(
+    session: &Session,
+    keys: &Keys,
+    records: &[(u16, &Record)],
+    wake_at_views: u64,
+) -> Result<Vec<Result<Pushed, Error>>, Error> {
+    let mut pipeline = ::redis::pipe();
+    for (shard, record) in records {
+        let queue = keys.queue(*shard);
+        let mut call = invoke(&SCRIPTS.push, &[&queue.open, &queue.wseq, &queue.pend, &queue.entries, &queue.ready, &queue.waiting]);
+        call.arg(wake_at_views);
+        for field in record.fields() {
+            call.arg(field);
+        }
+        pipeline.invoke_script(&call);
     }
-    let (stored, accepted, entries): (u8, u64, i64) = session.script(RedisOp::Push, &call).await?;
-    Ok(Pushed { stored: stored == 1, accepted, entries: entries.max(0) as u64 })
+    let replies: Vec<Result<(u8, u64, i64), Error>> = session.each(RedisOp::Push, pipeline).await?;
+    let pushed = |(stored, accepted, entries): (u8, u64, i64)| Pushed { stored: stored == 1, accepted, entries: entries.max(0) as u64 };
+    Ok(replies.into_iter().map(|reply| reply.map(pushed)).collect())
+}
+
+/// Pushes one record.
+///
+/// # Errors
+/// As [`push_each`].
+pub async fn push(session: &Session, keys: &Keys, shard: u16, record: &Record, wake_at_views: u64) -> Result<Pushed, Error> {
+    push_each(session, keys, &[(shard, record)], wake_at_views).await?.pop().ok_or_else(short)?
 }
 
 /// What a claim found.
