@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use storage::mysql::migrations;
 use storage::mysql::view_counts::{self, Applied};
-use storage::redis::view_queue;
+use storage::redis::event_ids::Event;
+use storage::redis::view_queue::{self, Pushed};
 use storage::settings::StoreArgs;
 use storage::status::{Account, Depth, account};
 use storage::{MySql, Redis};
@@ -69,8 +70,15 @@ impl Books {
     pub async fn push(&self, record: &Record) {
         let shard = shard_of(record);
         let session = self.redis.queue.session().expect("Redis is there");
-        let pushed = view_queue::push(&session, &self.redis.keys, shard, record, u64::MAX).await;
+        let pushed = view_queue::push(&session, &self.redis.keys, shard, record, &[], u64::MAX).await;
         assert!(pushed.expect("the push arrives").stored);
+    }
+
+    /// Pushes events with an id, beside what the record counts; the record's time decides in which window they are remembered.
+    pub async fn push_events(&self, record: &Record, events: &[Event]) -> Pushed {
+        let shard = shard_of_product(events.first().expect("there is an event").product);
+        let session = self.redis.queue.session().expect("Redis is there");
+        view_queue::push(&session, &self.redis.keys, shard, record, events, u64::MAX).await.expect("the push arrives")
     }
 
     /// Applies the texts of a batch to MySQL, as a worker does.
@@ -102,6 +110,10 @@ pub fn text(record: &Record) -> Vec<u8> {
 }
 
 fn shard_of(record: &Record) -> u16 {
+    shard_of_product(record.counts.first().expect("a record counts something").0)
+}
+
+fn shard_of_product(id: u64) -> u16 {
     let shards = Shards::new(4).expect("a shop has 4 shards");
-    (record.counts.first().expect("a record counts something").0 % u64::from(shards.count())) as u16
+    (id % u64::from(shards.count())) as u16
 }

@@ -17,7 +17,7 @@ async fn a_long_queue_of_single_views_is_drained_in_bounded_batches() {
     let session = books.redis.queue.session().unwrap();
     for seq in 1..=RECORDS {
         let record = record(writer, seq, 0, &[(4 + 4 * (seq % 2), 1)]);
-        storage::redis::view_queue::push(&session, &books.redis.keys, 0, &record, u64::MAX).await.unwrap();
+        storage::redis::view_queue::push(&session, &books.redis.keys, 0, &record, &[], u64::MAX).await.unwrap();
     }
     let worker = shop.worker().await;
     eventually("all are in MySQL", SOON, async || (shop.all_views().await == RECORDS).then_some(())).await;

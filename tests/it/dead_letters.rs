@@ -192,7 +192,7 @@ async fn a_replayed_letter_of_a_record_in_a_foreign_shard_is_shown() {
     let shop = Shop::start().await;
     let (api, books) = (shop.api().await, shop.books().await);
     let by_hand = record(Writer::new(Uuid::new_v4()), 1, HOUR_MS, &[(LATE, 3)]);
-    push(&books.redis.queue.session().unwrap(), &books.redis.keys, FOREIGN, &by_hand, u64::MAX).await.unwrap();
+    push(&books.redis.queue.session().unwrap(), &books.redis.keys, FOREIGN, &by_hand, &[], u64::MAX).await.unwrap();
     let mut worker = shop.worker().await;
     assert_eq!(books.at_rest().await.dead, 3);
     worker.kill();

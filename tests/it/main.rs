@@ -17,7 +17,9 @@ mod contract;
 mod cors;
 mod dead_letters;
 mod doctor;
+mod event_ids;
 mod faults {
+    mod event_ids;
     mod letters;
     mod price_batches;
     mod price_traces;

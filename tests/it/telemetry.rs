@@ -17,7 +17,7 @@ const BOTH: &str = "
 const API: &str = "
     inventory_http_requests_total inventory_http_request_duration_seconds inventory_cache_requests_total
     inventory_cache_coalesced_total inventory_price_writes_total inventory_price_write_duration_seconds
-    inventory_catalog_writes_waiting inventory_views_received_total inventory_idempotency_total";
+    inventory_catalog_writes_waiting inventory_views_received_total inventory_views_unremembered_total inventory_idempotency_total";
 
 const WORKER: &str = "
     inventory_views_persisted_total inventory_drain_batches_total inventory_drain_batch_views inventory_drain_batch_rows
@@ -123,7 +123,7 @@ async fn labels_take_the_values_of_the_contract_and_no_others() {
         (&api, "inventory_price_writes_total", "result", "written unchanged refused unavailable unknown"),
         (&api, "inventory_price_write_duration_seconds_count", "stage", "mysql redis total"),
         (&api, "inventory_idempotency_total", "result", "executed replayed mismatch in_progress"),
-        (&api, "inventory_views_received_total", "outcome", "accepted not_found invalid over_capacity unavailable unknown"),
+        (&api, "inventory_views_received_total", "outcome", "accepted repeated not_found invalid over_capacity unavailable unknown"),
         (&worker, "inventory_drain_batches_total", "result", "applied already_applied retried split dead"),
         (&worker, "inventory_retention_deleted_rows_total", "table", "idempotency"),
         (&worker, "inventory_drain_duration_seconds_count", "stage", "read mysql settle"),

@@ -173,7 +173,7 @@ async fn every_fault_of_a_body_is_listed() {
         (("PUT", "/v1/products/1/price"), r#"{"amount":"12.999","currency":"GBP"}"#),
         (("PUT", "/v1/products/1/price"), r#"{"amount":"1","currency":"GBP","if_version":7}"#),
         (("POST", "/v1/products/1/views"), r#"{"count":0}"#),
-        (("POST", "/v1/products/1/views"), r#"{"id":"00000000-0000-0000-0000-000000000000"}"#),
+        (("POST", "/v1/products/1/views"), r#"{"id":"{00000000-0000-0000-0000-000000000000}"}"#),
         (("POST", "/v1/views"), r#"{"events":[{"product_id":1,"id":"x"}]}"#),
         (("POST", "/v1/views"), "{}"),
     ] {
@@ -197,6 +197,7 @@ async fn what_is_valid_waits_for_the_stores() {
         request("POST", "/v1/products/1/views"),
         with_body("POST", "/v1/products/1/views?k=key", "image/png", ""),
         with_body("POST", "/v1/products/1/views", "text/plain;charset=UTF-8", r#"{"count":3}"#),
+        with_body("POST", "/v1/products/1/views", JSON, r#"{"id":"00000000-0000-0000-0000-000000000000"}"#),
         with_body("POST", "/v1/views", "text/plain", r#"{"events":[{"product_id":42,"count":1},{"product_id":42}]}"#),
     ] {
         assert_eq!(refused(request).await, is(503, "starting"));

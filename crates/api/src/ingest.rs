@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use storage::redis::view_queue::{self, Pushed};
 use storage::redis::Session;
+use storage::redis::event_ids::{Event, Fate};
 use storage::status::Depth;
 use storage::watch::now_ms;
 use storage::{Error, Kind, Redis};
@@ -88,8 +89,10 @@ struct Waiting {
     shard: u16,
     product: u64,
     views: u64,
+    /// Under which it counts once.
+    event: Option<Uuid>,
     since: Instant,
-    answer: oneshot::Sender<Result<(), Refused>>,
+    answer: oneshot::Sender<Result<Fate, Refused>>,
 }
 
 impl Intake {
@@ -126,24 +129,26 @@ impl Intake {
 }
 
 impl Ingest {
-    /// Takes `views` (1 to 1,000) of a product in; returns when they are in Redis.
+    /// Takes `views` (1 to 1,000) of a product in; returns when they are in Redis. With the id of an `event` that was counted before
+    /// they are there already.
     ///
     /// # Errors
     /// See [`Refused`].
-    pub(crate) async fn view(&self, id: ProductId, views: u64) -> Result<(), Refused> {
-        let result = self.enqueue(id, views).await;
+    pub(crate) async fn view(&self, id: ProductId, views: u64, event: Option<Uuid>) -> Result<(), Refused> {
+        let result = self.enqueue(id, views, event).await;
         let outcome = match result {
-            Ok(()) => ViewOutcome::Accepted,
+            Ok(Fate::New | Fate::Unremembered) => ViewOutcome::Accepted,
+            Ok(Fate::Repeated) => ViewOutcome::Repeated,
             Err(Refused::NotFound) => ViewOutcome::NotFound,
             Err(Refused::OverCapacity) => ViewOutcome::OverCapacity,
             Err(Refused::Unavailable) => ViewOutcome::Unavailable,
             Err(Refused::Unknown) => ViewOutcome::Unknown,
         };
         self.metrics.received[outcome].add(views);
-        result
+        result.map(drop)
     }
 
-    async fn enqueue(&self, id: ProductId, views: u64) -> Result<(), Refused> {
+    async fn enqueue(&self, id: ProductId, views: u64, event: Option<Uuid>) -> Result<Fate, Refused> {
         if self.catalog.is_absent(id).await {
             return Err(Refused::NotFound);
         }
@@ -151,7 +156,7 @@ impl Ingest {
             return Err(Refused::OverCapacity);
         }
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { shard: self.shards.of(id), product: id.get(), views, since: Instant::now(), answer };
+        let waiting = Waiting { shard: self.shards.of(id), product: id.get(), views, event, since: Instant::now(), answer };
         self.requests.try_send(waiting).map_err(|error| match error {
             TrySendError::Full(_) => Refused::OverCapacity,
             TrySendError::Closed(_) => Refused::Unavailable,
@@ -196,6 +201,8 @@ struct Lane {
 struct Push {
     lane: Lane,
     record: Record,
+    /// What is counted beside the record, in the order of the requests.
+    events: Vec<Event>,
     requests: Vec<Waiting>,
 }
 
@@ -233,7 +240,7 @@ impl Pusher {
         if waiting.len() < MOST_WAITING {
             waiting.push_back(request);
         } else {
-            self.means.answer([request], Err(Refused::OverCapacity));
+            self.means.answer(vec![request], Err(Refused::OverCapacity));
         }
     }
 
@@ -276,7 +283,13 @@ impl Pusher {
 
 impl Means {
     fn record(&self, lane: Lane, requests: Vec<Waiting>, run8: &str) -> Push {
-        let mut sums: Vec<(u64, u64)> = requests.iter().map(|request| (request.product, request.views)).collect();
+        let (mut sums, mut events) = (Vec::with_capacity(requests.len()), Vec::new());
+        for &Waiting { product, views, event, .. } in &requests {
+            match event {
+                None => sums.push((product, views)),
+                Some(id) => events.push(Event { product, views, id }),
+            }
+        }
         sums.sort_unstable_by_key(|(product, _)| *product);
         sums.dedup_by(|(product, views), (before, sum)| {
             let same = product == before;
@@ -286,16 +299,20 @@ impl Means {
         let Lane { writer, seq, accepted, .. } = lane;
         let record = Record { writer, seq: seq + 1, accepted, run8: run8.to_owned(), at_ms: now_ms(), counts: sums };
         self.metrics.push_requests.observe_count(requests.len() as u64);
-        self.metrics.push_views.observe_count(record.views());
-        Push { lane, record, requests }
+        self.metrics.push_views.observe_count(requests.iter().map(|request| request.views).sum());
+        Push { lane, record, events, requests }
     }
 
     async fn send(&self, session: &Session, pushes: &[Push]) -> Vec<Result<Pushed, Error>> {
         for push in pushes {
             pause_point::reached(PausePoint::BeforePush, push.lane.shard).await;
         }
-        let records: Vec<_> = pushes.iter().map(|push| (push.lane.shard, &push.record)).collect();
-        let sent = view_queue::push_each(session, &self.redis.keys, &records, self.settings.batch_views).await;
+        let sending = |push| {
+            let Push { lane, record, events, .. }: &Push = push;
+            view_queue::Push { shard: lane.shard, record, events }
+        };
+        let sending: Vec<_> = pushes.iter().map(sending).collect();
+        let sent = view_queue::push_each(session, &self.redis.keys, &sending, self.settings.batch_views).await;
         for push in pushes {
             pause_point::reached(PausePoint::AfterPush, push.lane.shard).await;
         }
@@ -303,7 +320,7 @@ impl Means {
     }
 
     /// What became of a record that was sent, or why that is in doubt. `again`: an earlier sending is.
-    fn outcome(&self, push: &mut Push, sent: Result<Pushed, Error>, again: bool) -> Result<Result<(), Refused>, Error> {
+    fn outcome(&self, push: &mut Push, sent: Result<Pushed, Error>, again: bool) -> Result<Result<Vec<Fate>, Refused>, Error> {
         let Push { lane, record, .. } = push;
         match sent {
             Ok(pushed) => {
@@ -311,7 +328,7 @@ impl Means {
                 lane.seq = record.seq;
                 lane.accepted = lane.accepted.max(pushed.accepted);
                 self.entries[usize::from(lane.shard)].store(pushed.entries, Ordering::Relaxed);
-                Ok(Ok(()))
+                Ok(Ok(pushed.fates))
             }
             // Nothing was stored by this sending; if none before it is in doubt, the number is free again.
             Err(error) if error.kind() == Kind::Full && !again => Ok(Err(Refused::OverCapacity)),
@@ -353,13 +370,19 @@ impl Means {
         None
     }
 
-    fn answer(&self, requests: impl IntoIterator<Item = Waiting>, result: Result<(), Refused>) {
-        let mut answered = 0;
+    /// Answers requests with what became of their push: the fates of its events, in the order of the requests.
+    fn answer(&self, requests: Vec<Waiting>, result: Result<Vec<Fate>, Refused>) {
+        self.metrics.waiting_requests.add(-(requests.len() as i64));
+        let (refused, fates) = result.map_or_else(|refused| (Some(refused), Vec::new()), |fates| (None, fates));
+        let mut fates = fates.into_iter();
         for request in requests {
-            answered += 1;
+            // Nothing is told of events that an earlier sending of the push has stored.
+            let fate = request.event.and_then(|_| fates.next()).unwrap_or(Fate::New);
+            if fate == Fate::Unremembered {
+                self.metrics.unremembered.add(request.views);
+            }
             // Whoever asked may be gone; the view counts all the same.
-            let _ = request.answer.send(result);
+            let _ = request.answer.send(refused.map_or(Ok(fate), Err));
         }
-        self.metrics.waiting_requests.add(-answered);
     }
 }

@@ -131,8 +131,8 @@ problem_types! {
         "Send the request again after the time in Retry-After.";
     OUTCOME_UNKNOWN = "outcome-unknown", 503, "It is not known whether this was done",
         "The answer of a store was lost. The change was made once, or will be, or never.",
-        "Send it again: with its Idempotency-Key it is done once and answered as it was. Without a key read the product first; a price \
-         may simply be set again.";
+        "Send it again: with its Idempotency-Key it is done once and answered as it was, and an event with an id counts once. Without \
+         them read the product first; a price may simply be set again.";
 }
 
 impl ProblemType {

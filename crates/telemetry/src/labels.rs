@@ -167,6 +167,8 @@ labels! {
     /// How the API answered a view.
     ViewOutcome {
         Accepted = "accepted",
+        /// Accepted before under its id, and not counted again.
+        Repeated = "repeated",
         NotFound = "not_found",
         Invalid = "invalid",
         OverCapacity = "over_capacity",

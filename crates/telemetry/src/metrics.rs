@@ -277,6 +277,7 @@ impl RetentionMetrics {
 pub struct IngestMetrics {
     /// In views, not requests.
     pub received: ByLabel<ViewOutcome, Counter>,
+    pub unremembered: Counter,
     pub push_views: Histogram,
     pub push_requests: Histogram,
     pub waiting_requests: Gauge,
@@ -288,6 +289,10 @@ impl IngestMetrics {
     pub fn new(registry: &Registry) -> Self {
         Self {
             received: registry.counters("inventory_views_received_total", "outcome", "Views sent to this API, by how they were answered"),
+            unremembered: registry.counter(
+                "inventory_views_unremembered_total",
+                "Views accepted with an id that was not remembered, because the window was full; sent again they are counted again",
+            ),
             push_views: registry.histogram("inventory_push_views", SIZES, "Views carried by one push into the queue"),
             push_requests: registry.histogram("inventory_push_requests", SIZES, "Requests answered by one push into the queue"),
             waiting_requests: registry
@@ -496,7 +501,7 @@ mod tests {
     fn the_contract_is_kept_by_name() {
         let contract = "
             http_requests_total http_request_duration_seconds cache_requests_total cache_coalesced_total
-            price_writes_total price_write_duration_seconds catalog_writes_waiting views_received_total views_persisted_total
+            price_writes_total price_write_duration_seconds catalog_writes_waiting views_received_total views_unremembered_total views_persisted_total
             views_conservation_drift views_lost_total queue_depth views_pending queue_in_flight
             queue_oldest_age_seconds queue_dead_letters queue_paused drain_batches_total drain_batch_views
             drain_batch_rows drain_duration_seconds drain_delay_seconds drain_last_success_timestamp_seconds

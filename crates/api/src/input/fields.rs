@@ -11,6 +11,7 @@ use serde::Serialize;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 /// One fault, at a JSON pointer (RFC 6901); the empty pointer is the whole body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -131,13 +132,6 @@ impl<'f> Reader<'f> {
         }
     }
 
-    /// A field that is known by name and refused for a reason of its own.
-    pub(crate) fn refuse(&mut self, name: &str, reason: &str) {
-        if self.take(name).is_some() {
-            self.fault(name, reason);
-        }
-    }
-
     /// The fields `amount` and `currency`.
     pub(crate) fn money(&mut self) -> Option<Money> {
         let amount = self.required("amount", amount_text);
@@ -200,6 +194,14 @@ pub(crate) fn whole_number(range: RangeInclusive<u64>) -> impl Fn(Json) -> Resul
 pub(crate) fn product_id(value: Json) -> Result<ProductId, String> {
     let number = whole_number(1..=ProductId::MAX)(value)?;
     ProductId::new(number).map_err(say)
+}
+
+/// With its four hyphens and nothing around it, in either case.
+pub(crate) fn uuid(value: Json) -> Result<Uuid, String> {
+    const HYPHENATED: usize = 36;
+    let text = text(value)?;
+    let uuid = Uuid::try_parse(&text).ok().filter(|_| text.len() == HYPHENATED);
+    uuid.ok_or_else(|| "must be a UUID such as 0190f5a2-7c1e-7d5b-9a44-3c2d1e0f8b6a".into())
 }
 
 fn amount_text(value: Json) -> Result<String, String> {
@@ -281,6 +283,20 @@ mod tests {
         assert_eq!(pointers(r#"{"amount":"12.999","currency":"GBP"}"#), 1);
         assert_eq!(pointers(r#"{"amount":"12.99","currency":"GBP"}"#), 0);
         assert_eq!(pointers(r#"{"amount":null,"currency":null}"#), 2);
+    }
+
+    #[test]
+    fn a_uuid_has_one_form_in_either_case() {
+        let read = |text: &str| uuid(Json::Text(text.into())).ok();
+        let plain = "0190f5a2-7c1e-7d5b-9a44-3c2d1e0f8b6a";
+        assert!(read(plain).is_some());
+        assert_eq!(read(plain), read(&plain.to_uppercase()));
+        for other in
+            ["", "x", &plain[1..], &plain.replace('-', ""), &format!("{{{plain}}}"), &format!("urn:uuid:{plain}"), &format!(" {plain}")]
+        {
+            assert_eq!(read(other), None, "{other:?}");
+        }
+        assert!(uuid(Json::Null).is_err() && uuid(Json::Whole(1)).is_err());
     }
 
     #[test]

@@ -237,6 +237,10 @@ pub(crate) struct Viewed {
     /// How often it was viewed.
     #[schema(minimum = 1, maximum = 1000, default = 1, nullable = false)]
     count: Option<u64>,
+    /// Made by the client, and the same when it sends the event again: under one id a product's views count once. It is
+    /// remembered for 10 to 20 minutes.
+    #[schema(format = "uuid", nullable = false)]
+    id: Option<String>,
 }
 
 /// Views of several products.
@@ -255,6 +259,10 @@ struct Event {
     product_id: u64,
     #[schema(minimum = 1, maximum = 1000, default = 1, nullable = false)]
     count: Option<u64>,
+    /// Made by the client, and the same when it sends the event again: under one id a product's views count once.
+    /// Under another product it is another event. It is remembered for 10 to 20 minutes.
+    #[schema(format = "uuid", nullable = false)]
+    id: Option<String>,
 }
 
 /// The view was accepted.

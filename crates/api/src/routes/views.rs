@@ -20,6 +20,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use telemetry::metrics::ViewOutcome;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 /// Most events of one call.
 pub(super) const MAX_EVENTS: usize = 500;
@@ -27,13 +28,12 @@ pub(super) const MAX_EVENTS: usize = 500;
 /// Most views of one event.
 pub(super) const MAX_COUNT: u64 = 1_000;
 
-const NO_EVENT_IDS: &str = "is not supported yet; without it a repeated request is counted again";
-
-/// One event: a product and how often it was viewed.
+/// One event: a product, how often it was viewed, and the id under which that counts once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Event {
-    id: ProductId,
+    product: ProductId,
     views: u64,
+    id: Option<Uuid>,
 }
 
 /// An event that was not counted.
@@ -61,10 +61,14 @@ pub(crate) struct Accepted {
 ///
 /// 202 means that Redis has it, as durable as its `appendfsync`, and that MySQL will have it exactly once. Works from
 /// `navigator.sendBeacon`: no body is one view, and JSON may come as `text/plain`.
+///
+/// After an answer that was lost, or a 503, the same request may be sent again: with an `id` it counts once for as long as the id is
+/// remembered, 10 to 20 minutes, and is answered 202 like the first. What was counted first stands, whatever a repeat's `count` says.
+/// A repeat after that counts again, and so does one whose id Redis had no room for or was made to throw out.
 #[utoipa::path(
     post, path = "/v1/products/{id}/views", operation_id = "recordView", tag = "views", params(Id),
     request_body(content(
-        (Viewed = "application/json", example = json!({"count": 3})),
+        (Viewed = "application/json", example = json!({"count": 3, "id": "0190f5a2-7c1e-7d5b-9a44-3c2d1e0f8b6a"})),
         (Viewed = "text/plain", example = json!({"count": 3})),
     )),
     responses(
@@ -77,11 +81,11 @@ pub(crate) struct Accepted {
 pub(crate) async fn one(request: HttpRequest, payload: Payload, state: Data<State>) -> Result<HttpResponse, ApiError> {
     let id = path_id(&request)?;
     check_head(&request)?;
-    let views = match body::beacon(&request, payload, state.time_limit).await? {
-        Some(body) => count(body).inspect_err(|_| state.views.received[ViewOutcome::Invalid].inc())?,
-        None => 1,
+    let (views, event) = match body::beacon(&request, payload, state.time_limit).await? {
+        Some(body) => viewed(body).inspect_err(|_| state.views.received[ViewOutcome::Invalid].inc())?,
+        None => (1, None),
     };
-    let counted = state.write(state.ready()?.ingest.view(id, views)).await?;
+    let counted = state.write(state.ready()?.ingest.view(id, views, event)).await?;
     counted.map_err(|refused| ApiError::of_view(id, refused))?;
     Ok(HttpResponse::Accepted().content_type(super::JSON).body("{\"accepted\":1}"))
 }
@@ -89,7 +93,8 @@ pub(crate) async fn one(request: HttpRequest, payload: Payload, state: Data<Stat
 /// Count views of several products
 ///
 /// A fault in any event refuses them all. After that each stands for itself: 202 says which were not
-/// counted, 503 that none was and that at least one may be sent again.
+/// counted, 503 that none was and that at least one may be sent again. An event with an `id` counts once, however often it is
+/// sent, also within one request; a repeat is among those accepted. An id belongs to its product: with another it is another event.
 #[utoipa::path(
     post, path = "/v1/views", operation_id = "recordViews", tag = "views",
     request_body(content(
@@ -116,7 +121,8 @@ pub(crate) async fn many(request: HttpRequest, payload: Payload, state: Data<Sta
 }
 
 async fn count_event(state: &State, ingest: &Ingest, event: Event) -> Result<(), ApiError> {
-    state.write(ingest.view(event.id, event.views)).await?.map_err(|refused| ApiError::of_view(event.id, refused))
+    let Event { product, views, id } = event;
+    state.write(ingest.view(product, views, id)).await?.map_err(|refused| ApiError::of_view(product, refused))
 }
 
 fn answer(counted: Vec<Result<(), ApiError>>) -> Result<HttpResponse, ApiError> {
@@ -135,18 +141,22 @@ fn answer(counted: Vec<Result<(), ApiError>>) -> Result<HttpResponse, ApiError> 
 
 fn check_head(request: &HttpRequest) -> Result<(), ApiError> {
     query::parameters(request, ["k"])?;
-    conditions::refuse_idempotency_key(request, "Idempotency-Key has no meaning for views, and ids of events are not supported yet")
+    conditions::refuse_idempotency_key(request, "Idempotency-Key has no meaning for views; an event that has an id in its body counts once")
 }
 
-fn count(body: Json) -> Result<u64, ApiError> {
+fn viewed(body: Json) -> Result<(u64, Option<Uuid>), ApiError> {
     let mut faults = Faults::default();
-    let views = Reader::new(body, String::new(), &mut faults).map(|mut reader| {
-        let views = reader.optional("count", fields::whole_number(1..=MAX_COUNT));
-        reader.refuse("id", NO_EVENT_IDS);
+    let viewed = Reader::new(body, String::new(), &mut faults).map(|mut reader| {
+        let viewed = count_and_id(&mut reader);
         reader.finish();
-        views.unwrap_or(1)
+        viewed
     });
-    faults.into_result(views)
+    faults.into_result(viewed)
+}
+
+fn count_and_id(reader: &mut Reader<'_>) -> (u64, Option<Uuid>) {
+    let views = reader.optional("count", fields::whole_number(1..=MAX_COUNT)).unwrap_or(1);
+    (views, reader.optional("id", fields::uuid))
 }
 
 fn events(body: Json) -> Result<Vec<Event>, ApiError> {
@@ -170,11 +180,10 @@ fn list(value: Json) -> Result<Vec<Json>, String> {
 
 fn event(n: usize, item: Json, faults: &mut Faults) -> Option<Event> {
     let mut reader = Reader::new(item, format!("/events/{n}"), faults)?;
-    let id = reader.required("product_id", fields::product_id);
-    let views = reader.optional("count", fields::whole_number(1..=MAX_COUNT)).unwrap_or(1);
-    reader.refuse("id", NO_EVENT_IDS);
+    let product = reader.required("product_id", fields::product_id);
+    let (views, id) = count_and_id(&mut reader);
     reader.finish();
-    Some(Event { id: id?, views })
+    Some(Event { product: product?, views, id })
 }
 
 #[cfg(test)]
@@ -194,13 +203,13 @@ mod tests {
 
     #[test]
     fn a_count_is_one_unless_it_is_given() {
-        assert_eq!(count(json("{}")).unwrap(), 1);
-        assert_eq!(count(json(r#"{"count":1000}"#)).unwrap(), 1000);
+        assert_eq!(viewed(json("{}")).unwrap(), (1, None));
+        assert_eq!(viewed(json(r#"{"count":1000}"#)).unwrap(), (1000, None));
         for body in [r#"{"count":0}"#, r#"{"count":1001}"#, r#"{"count":-1}"#, r#"{"count":1.5}"#, r#"{"count":"3"}"#, r#"{"count":null}"#]
         {
-            assert_eq!(pointers(count(json(body))), ["/count"], "{body}");
+            assert_eq!(pointers(viewed(json(body))), ["/count"], "{body}");
         }
-        assert_eq!(pointers(count(json(r#"{"id":"x","product_id":7}"#))), ["/id", "/product_id"]);
+        assert_eq!(pointers(viewed(json(r#"{"id":"x","product_id":7}"#))), ["/id", "/product_id"]);
     }
 
     #[test]

@@ -11,13 +11,14 @@
 //! | `<prefix>:{<shard>}:batch`, `:batch_id`, `:sums` | the one sealed batch: records, its UUID, hash id → views (`#` entries, `=` views) | claim | worker | until settled |
 //! | `<prefix>:{<shard>}:pend` | hash id → views accepted and not settled | push, settle | catalog | until settled |
 //! | `<prefix>:{<shard>}:wseq` | hash writer → `<seq> <accepted>` | push | push, status | for ever |
+//! | `<prefix>:{<shard>}:ids:<window>` | set: id of an event and its product, see `event_ids.rs` | push | push | 21 minutes |
 //! | `<prefix>:{<shard>}:waiting` | number: views in `open` | push, claim | push, worker, status | for ever |
 //! | `<prefix>:{<shard>}:entries` | number: (product, record) pairs in `open` and `batch`, which the capacity bounds | push, claim, settle | API, status | for ever |
 //! | `<prefix>:{<shard>}:sv` | number: claims and settles so far | claim, settle | catalog, status | for ever |
 //! | `<prefix>:{<shard>}:ready` | list of tickets | push, flush | worker (BLPOP) | until claimed |
 //! | `<prefix>:{<shard>}:claimant` | string: the worker that has the batch to itself | claim, settle | claim | `INVENTORY_BATCH_DEADLINE` |
 //!
-//! `owner` stands on both servers, `c:` keys on the cache's, all others on the queue's. Only `c:`, `t:` and `claimant`
+//! `owner` stands on both servers, `c:` keys on the cache's, all others on the queue's. Only `c:`, `t:`, `ids:` and `claimant`
 //! may be evicted.
 
 use domain::{ProductId, Shards};
@@ -101,6 +102,12 @@ impl Keys {
         [&self.queue(shard).prefix, "t:", run8, ":"].concat()
     }
 
+    /// The ids of events that a window has seen.
+    pub(crate) fn event_ids(&self, shard: u16, window: u64) -> String {
+        let mut digits = itoa::Buffer::new();
+        [&self.queue(shard).prefix, "ids:", digits.format(window)].concat()
+    }
+
     /// The product whose entry has this name under this run.
     pub(crate) fn product_of(&self, run8: &str, key: &str) -> Option<ProductId> {
         let id = ProductId::new(key.rsplit(':').next()?.parse().ok()?).ok()?;
@@ -125,6 +132,7 @@ mod tests {
         assert_eq!(keys.entry("0a1b2c3d", id), "shop:{0}:c:0a1b2c3d:p:42");
         assert_eq!(keys.total_prefix("0a1b2c3d", 0), "shop:{0}:t:0a1b2c3d:");
         assert_eq!(keys.queue(0).open, "shop:{0}:open");
+        assert_eq!(keys.event_ids(0, 2_160_000), "shop:{0}:ids:2160000");
         assert_eq!(keys.all_entries(), "shop:{*}:c:*:p:*");
     }
 

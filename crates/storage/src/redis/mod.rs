@@ -7,6 +7,7 @@
 //! the `redis` crate cannot promise that, so the multiplexed connection is used, which never reconnects.
 
 mod errors;
+pub mod event_ids;
 mod greeting;
 mod info;
 pub mod inspect;

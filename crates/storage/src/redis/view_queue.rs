@@ -10,6 +10,7 @@
 //! decide what counts. A batch ends at `most_views`, [`MOST_PRODUCTS`] or [`MOST_RECORDS`]; the capacity is the API's to keep.
 
 use super::errors::short;
+use super::event_ids::{self, Event, Fate};
 use super::keys::Keys;
 use super::scripts::SCRIPTS;
 use super::{Node, Session};
@@ -39,8 +40,18 @@ pub(super) fn invoke<'a>(script: &'a Script, keys: &[&String]) -> ScriptInvocati
     call
 }
 
+/// What a writer sends to one shard.
+#[derive(Debug, Clone, Copy)]
+pub struct Push<'a> {
+    pub shard: u16,
+    /// Its `accepted` is what the writer knows to be stored before it; the record that is kept carries the running total.
+    pub record: &'a Record,
+    /// Counted beside what the record has, each once under its id; if nothing is new, no record is kept.
+    pub events: &'a [Event],
+}
+
 /// What became of a push.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pushed {
     /// False when the sequence number was seen before: the record is there already, or a later one is.
     pub stored: bool,
@@ -48,41 +59,57 @@ pub struct Pushed {
     pub accepted: u64,
     /// Entries waiting in the shard.
     pub entries: u64,
+    /// What became of each event with an id; empty if the push was not stored.
+    pub fates: Vec<Fate>,
 }
 
-/// Pushes records, each into its shard, in one round trip; what became of each, in their order. A record's `accepted` is what the
-/// writer knows to be stored before it; the one that is kept carries the running total. A repeat with the same sequence number is
-/// harmless; it must carry the `run8` of its first sending.
+/// Sends pushes, each to its shard, in one round trip; what became of each, in their order. A repeat with the same sequence number
+/// is harmless; it must carry the `run8` of its first sending.
 ///
 /// # Errors
-/// Of all records or of one. `Full`, `Unavailable`: it was not stored. Any other kind: it may have been; repeat it as it is.
+/// Of all pushes or of one. `Full`, `Unavailable`: nothing of it was stored. Any other kind: it may have been; repeat it as it is.
 pub async fn push_each(
     session: &Session,
     keys: &Keys,
-    records: &[(u16, &Record)],
+    pushes: &[Push<'_>],
     wake_at_views: u64,
 ) -> Result<Vec<Result<Pushed, Error>>, Error> {
     let mut pipeline = ::redis::pipe();
-    for (shard, record) in records {
+    for Push { shard, record, events } in pushes {
         let queue = keys.queue(*shard);
         let mut call = invoke(&SCRIPTS.push, &[&queue.open, &queue.wseq, &queue.pend, &queue.entries, &queue.ready, &queue.waiting]);
         call.arg(wake_at_views);
         for field in record.fields() {
             call.arg(field);
         }
+        if !events.is_empty() {
+            event_ids::add(&mut call, keys, *shard, record.at_ms, events);
+        }
         pipeline.invoke_script(&call);
     }
-    let replies: Vec<Result<(u8, u64, i64), Error>> = session.each(RedisOp::Push, pipeline).await?;
-    let pushed = |(stored, accepted, entries): (u8, u64, i64)| Pushed { stored: stored == 1, accepted, entries: entries.max(0) as u64 };
+    let replies: Vec<Result<(u8, u64, i64, String), Error>> = session.each(RedisOp::Push, pipeline).await?;
+    let pushed = |(stored, accepted, entries, fates): (u8, u64, i64, String)| Pushed {
+        stored: stored == 1,
+        accepted,
+        entries: entries.max(0) as u64,
+        fates: event_ids::fates(&fates),
+    };
     Ok(replies.into_iter().map(|reply| reply.map(pushed)).collect())
 }
 
-/// Pushes one record.
+/// Sends one push.
 ///
 /// # Errors
 /// As [`push_each`].
-pub async fn push(session: &Session, keys: &Keys, shard: u16, record: &Record, wake_at_views: u64) -> Result<Pushed, Error> {
-    push_each(session, keys, &[(shard, record)], wake_at_views).await?.pop().ok_or_else(short)?
+pub async fn push(
+    session: &Session,
+    keys: &Keys,
+    shard: u16,
+    record: &Record,
+    events: &[Event],
+    wake_at_views: u64,
+) -> Result<Pushed, Error> {
+    push_each(session, keys, &[Push { shard, record, events }], wake_at_views).await?.pop().ok_or_else(short)?
 }
 
 /// What a claim found.
