@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::time::Duration;
 use telemetry::config::masked_url;
+use uuid::Uuid;
 
 /// Twice the time limit that the API sets itself, so that its own 503 comes first.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -139,9 +140,13 @@ impl ApiClient {
     ///
     /// # Errors
     /// No such product, not allowed, unreachable; then whether they were counted may be unknown.
-    pub(crate) async fn send_views(&self, id: ProductId, count: u32) -> Result<(), Failure> {
+    pub(crate) async fn send_views(&self, id: ProductId, count: u32, event: Option<Uuid>) -> Result<(), Failure> {
         let request = self.request(Method::POST, &format!("/v1/products/{id}/views"));
-        self.get(request.json(&json!({"count": count}))).await.map(drop)
+        let body = match event {
+            Some(event) => json!({"count": count, "id": event.to_string()}),
+            None => json!({"count": count}),
+        };
+        self.get(request.json(&body)).await.map(drop)
     }
 
     /// PUTs a price and expects it to be set, only over the version `over` where one is given; the answer word for word.

@@ -75,7 +75,7 @@ async fn run() -> Result<Exit, Failure> {
         Command::Migrate { verb: Some(MigrateVerb::Status), .. } => migrate::status(&connection, &output).await,
         Command::Product(verb) => of_product(verb, &connection, &output).await,
         Command::Price(verb) => of_price(verb, &connection, &output).await,
-        Command::Views(ViewsVerb::Send { product, count }) => views::send(&product, count, &api(&connection)?, &output).await,
+        Command::Views(ViewsVerb::Send { product, count, id }) => views::send(&product, count, id, &api(&connection)?, &output).await,
         Command::Views(ViewsVerb::Show(args)) => views::show(&args, &api(&connection)?, &output).await,
         Command::Replay(args) => {
             let urls = if args.api.is_empty() { vec![connection.url.clone()] } else { args.api.clone() };

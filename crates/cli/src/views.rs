@@ -6,8 +6,9 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output, Row};
 use crate::product;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-/// Views that the API has accepted.
+/// Views that the API has accepted, now or before.
 #[derive(Serialize)]
 struct Sent {
     product_id: u64,
@@ -22,9 +23,9 @@ impl Row for Sent {
     }
 }
 
-pub(crate) async fn send(name: &str, count: u32, api: &ApiClient, output: &Output) -> Result<Exit, Failure> {
+pub(crate) async fn send(name: &str, count: u32, event: Option<Uuid>, api: &ApiClient, output: &Output) -> Result<Exit, Failure> {
     let id = product::find(name, api).await?;
-    api.send_views(id, count).await?;
+    api.send_views(id, count, event).await?;
     output.one(&Sent { product_id: id.get(), accepted: count })?;
     Ok(Exit::Ok)
 }

@@ -2,6 +2,7 @@
 
 use super::product::parse_time;
 use clap::{Args, Subcommand, ValueEnum};
+use uuid::Uuid;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ViewsVerb {
@@ -12,6 +13,9 @@ pub(crate) enum ViewsVerb {
         /// How many, 1 to 1000
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
         count: u32,
+        /// Under which it counts once, however often it is sent within ten minutes
+        #[arg(long, value_name = "UUID")]
+        id: Option<Uuid>,
     },
     /// Show how often a product was viewed, by the hour or the day
     Show(ShowArgs),
