@@ -21,6 +21,7 @@ mod event_ids;
 mod faults {
     mod event_ids;
     mod letters;
+    mod oldest_age;
     mod price_batches;
     mod price_traces;
     mod prices;

@@ -131,7 +131,7 @@ impl Flush {
     async fn look(&mut self, mysql: &MySql, redis: &Redis) -> Result<bool, Why> {
         let session = redis.queue.session().map_err(Why::RedisAway)?;
         let queue = status(&session, &redis.keys).await.map_err(Why::RedisAway)?;
-        self.depth = Depth::of(&queue);
+        self.depth = Depth::of(&queue, |_, _| false);
         let shards = self.shards.get_or_insert_with(|| queue.iter().map(Awaited::of).collect());
         for (shard, queue) in shards.iter_mut().zip(&queue) {
             shard.forget_what_was_lost(&stored(queue));

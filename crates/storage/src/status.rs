@@ -56,37 +56,43 @@ pub struct Depth {
     pub views: u64,
     /// Views in sealed batches.
     pub in_flight: u64,
-    /// When the oldest record was pushed, milliseconds since 1970 UTC.
+    /// When the oldest view that is not in MySQL was pushed, milliseconds since 1970 UTC.
     pub oldest_at_ms: Option<u64>,
     /// Entries of each shard.
     pub shard_entries: Vec<u64>,
 }
 
 impl Depth {
-    pub(crate) fn of(shards: &[ShardStatus]) -> Self {
+    /// `is_applied` tells of a shard whether a batch is in MySQL; while nobody can tell, none is.
+    pub(crate) fn of(shards: &[ShardStatus], is_applied: impl Fn(u16, &str) -> bool) -> Self {
+        let oldest = |(number, shard): (u16, &ShardStatus)| match &shard.sealed {
+            // Its worker died between COMMIT and settle: what stands behind it is the oldest.
+            Some((id, _)) if is_applied(number, id) => shard.waiting_at_ms,
+            _ => shard.sealed_at_ms.or(shard.waiting_at_ms),
+        };
         let sealed = |shard: &ShardStatus| shard.sealed.as_ref().map_or(0, |(_, views)| *views);
         Self {
             entries: shards.iter().map(|shard| shard.entries).sum(),
             views: shards.iter().map(|shard| shard.views_waiting + sealed(shard)).sum(),
             in_flight: shards.iter().map(sealed).sum(),
-            oldest_at_ms: shards.iter().filter_map(|shard| shard.oldest_at_ms).min(),
+            oldest_at_ms: (0..).zip(shards).filter_map(oldest).min(),
             shard_entries: shards.iter().map(|shard| shard.entries).collect(),
         }
     }
 
-    /// Age of the oldest view that is not settled, seconds; 0 when nothing waits.
+    /// Age of the oldest view that is not in MySQL, seconds; 0 when nothing waits.
     #[must_use]
     pub fn oldest_age_seconds(&self, now_ms: u64) -> f64 {
         self.oldest_at_ms.map_or(0.0, |oldest| now_ms.saturating_sub(oldest) as f64 / 1000.0)
     }
 }
 
-/// What Redis alone can tell.
+/// What Redis alone can tell: a batch that is in MySQL and not settled counts as one that waits.
 ///
 /// # Errors
 /// Redis is away.
 pub async fn depth(redis: &Redis) -> Result<Depth, Error> {
-    Ok(Depth::of(&status_without_writers(&redis.queue.session()?, &redis.keys).await?))
+    Ok(Depth::of(&status_without_writers(&redis.queue.session()?, &redis.keys).await?, |_, _| false))
 }
 
 /// Reads the whole account.
@@ -110,7 +116,8 @@ pub async fn account(mysql: &MySql, redis: &Redis) -> Result<(Account, Depth), E
             moved
         });
         if open.is_empty() {
-            return Ok((account, Depth::of(&queue)));
+            let is_applied = |shard, id: &str| totals.get(&shard).is_some_and(|totals| totals.last_batch.as_deref() == Some(id));
+            return Ok((account, Depth::of(&queue, is_applied)));
         }
     }
     Err(Error::new(Kind::Unavailable, "the queue moves too fast to be counted; try again"))
@@ -153,7 +160,8 @@ mod tests {
             entries: 9,
             sv: "3".into(),
             sealed: Some(("b".into(), 20)),
-            oldest_at_ms: None,
+            sealed_at_ms: Some(1_000),
+            waiting_at_ms: Some(4_000),
             is_empty: false,
             writers: vec![WriterStatus { writer, seq: 5, accepted: 125 }],
         }
@@ -171,6 +179,16 @@ mod tests {
         assert_eq!((before.pending, before.drift()), (25, 0));
         let after = shard_account(&queue(), &totals(Some("b"), 120));
         assert_eq!((after.pending, after.drift()), (5, 0));
+    }
+
+    #[test]
+    fn the_oldest_view_is_one_that_is_not_in_mysql() {
+        let oldest = |shards: &[ShardStatus], applied: &str| Depth::of(shards, |_, id| id == applied).oldest_age_seconds(5_000);
+        assert_eq!((oldest(&[queue()], "a"), oldest(&[queue()], "b")), (4.0, 1.0));
+        let behind = ShardStatus { waiting_at_ms: None, ..queue() };
+        assert_eq!(oldest(&[behind], "b"), 0.0, "nothing waits behind it");
+        let unsealed = ShardStatus { sealed: None, sealed_at_ms: None, ..queue() };
+        assert_eq!(oldest(&[queue(), unsealed], "b"), 1.0);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::mysql::{dead_letters, pause};
 use crate::redis::{Info, Link, Node};
 use crate::settings::StoreArgs;
 use crate::status::{self, Depth};
-use crate::{Error, Kind, MySql, Redis};
+use crate::{Kind, MySql, Redis};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use telemetry::config::format_duration;
@@ -17,11 +17,11 @@ use telemetry::stop::Shutdown;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Every so many looks the whole account of views is read, which is larger.
-const LOOKS_PER_ACCOUNT: u32 = 5;
-
 /// How old the account in the metrics of a running process may be; more by what the looks take.
-pub const ACCOUNT_INTERVAL: Duration = INTERVAL.saturating_mul(LOOKS_PER_ACCOUNT);
+pub const ACCOUNT_INTERVAL: Duration = INTERVAL;
+
+/// Every so many looks the dead letters are counted, of which there may be many.
+const LOOKS_PER_LETTERS: u32 = 5;
 
 /// How long the start waits for Redis before it goes on without.
 const REDIS_AT_START: Duration = Duration::from_secs(2);
@@ -100,11 +100,17 @@ pub async fn watch(watched: Watched, on_depth: impl Fn(&Depth), shutdown: Shutdo
         let state = redis_state(&redis);
         stores.redis_up(state == State::Up);
         health.redis(state);
-        let with_account = reached.is_ok() && looks.is_multiple_of(LOOKS_PER_ACCOUNT);
-        looks = looks.wrapping_add(1);
-        if let Ok(depth) = look_at_queue(&mysql, &redis, &queue, with_account).await {
+        if let Ok(depth) = status::depth(&redis).await {
             on_depth(&depth);
+            note_queue(reached.is_ok().then_some(&mysql), &redis, depth, &queue).await;
         }
+        if reached.is_ok()
+            && looks.is_multiple_of(LOOKS_PER_LETTERS)
+            && let Ok(letters) = dead_letters::count(&mysql).await
+        {
+            queue.dead_letters.set_count(letters);
+        }
+        looks = looks.wrapping_add(1);
         shutdown.sleep(INTERVAL).await;
     }
 }
@@ -142,20 +148,21 @@ impl Tail {
     }
 }
 
-async fn look_at_queue(mysql: &MySql, redis: &Redis, metrics: &QueueMetrics, with_account: bool) -> Result<Depth, Error> {
-    let depth = status::depth(redis).await?;
-    metrics.depth.set_count(depth.entries);
-    metrics.in_flight.set_count(depth.in_flight);
-    metrics.views_pending.set_count(depth.views);
-    metrics.oldest_age.set(Duration::from_secs_f64(depth.oldest_age_seconds(now_ms())));
-    if with_account && let Ok((account, _)) = status::account(mysql, redis).await {
+/// `told` is what Redis alone tells; the account, which also knows what is in MySQL, has the last word on the age.
+async fn note_queue(mysql: Option<&MySql>, redis: &Redis, told: Depth, metrics: &QueueMetrics) {
+    metrics.depth.set_count(told.entries);
+    metrics.in_flight.set_count(told.in_flight);
+    metrics.views_pending.set_count(told.views);
+    let account = match mysql {
+        Some(mysql) => status::account(mysql, redis).await.ok(),
+        None => None,
+    };
+    if let Some((account, _)) = &account {
         metrics.conservation_drift.set(account.drift());
         metrics.views_lost.advance_to(account.lost);
-        if let Ok(letters) = dead_letters::count(mysql).await {
-            metrics.dead_letters.set_count(letters);
-        }
     }
-    Ok(depth)
+    let depth = account.map_or(told, |(_, depth)| depth);
+    metrics.oldest_age.set(Duration::from_secs_f64(depth.oldest_age_seconds(now_ms())));
 }
 
 fn facts(info: &Info) -> String {

@@ -264,8 +264,10 @@ pub struct ShardStatus {
     pub sv: String,
     /// The sealed batch and its views.
     pub sealed: Option<(String, u64)>,
-    /// When the oldest record was pushed, milliseconds since 1970 UTC.
-    pub oldest_at_ms: Option<u64>,
+    /// When the first record of the sealed batch was pushed, milliseconds since 1970 UTC.
+    pub sealed_at_ms: Option<u64>,
+    /// The same of the first record that waits behind it.
+    pub waiting_at_ms: Option<u64>,
     /// Whether no record and no text waits or is sealed: all that was ever pushed is in MySQL.
     pub is_empty: bool,
     pub writers: Vec<WriterStatus>,
@@ -309,7 +311,7 @@ async fn status_with(session: &Session, keys: &Keys, writers: bool) -> Result<Ve
 }
 
 fn shard_status(reply: &[Option<Vec<u8>>]) -> Result<ShardStatus, Error> {
-    let [waiting, entries, sv, sealed, views, oldest, writers @ ..] = reply else {
+    let [waiting, entries, sv, sealed, views, first_sealed, first_waiting, writers @ ..] = reply else {
         return Err(short());
     };
     let text = |field: &Option<Vec<u8>>| field.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
@@ -319,13 +321,15 @@ fn shard_status(reply: &[Option<Vec<u8>>]) -> Result<ShardStatus, Error> {
         let (seq, accepted) = state.split_once(' ')?;
         Some(WriterStatus { writer: text(pair.first()?)?, seq: seq.parse().ok()?, accepted: accepted.parse().ok()? })
     };
+    let pushed_at = |record: &Option<Vec<u8>>| record.as_ref().and_then(|record| Record::parse(record).ok()).map(|record| record.at_ms);
     Ok(ShardStatus {
         views_waiting: number(waiting),
         entries: number(entries),
         sv: text(sv).unwrap_or_default(),
         sealed: text(sealed).map(|id| (id, number(views))),
-        oldest_at_ms: oldest.as_ref().and_then(|record| Record::parse(record).ok()).map(|record| record.at_ms),
-        is_empty: oldest.is_none(),
+        sealed_at_ms: pushed_at(first_sealed),
+        waiting_at_ms: pushed_at(first_waiting),
+        is_empty: first_sealed.is_none() && first_waiting.is_none(),
         writers: writers.chunks(2).filter_map(writer).collect(),
     })
 }
