@@ -37,6 +37,9 @@ GRANT UPDATE ON inventory.view_shards TO inventory_worker;
 GRANT INSERT, UPDATE ON inventory.dead_letters TO inventory_worker;
 -- What has served its time.
 GRANT DELETE ON inventory.idempotency TO inventory_worker;
+GRANT DELETE ON inventory.view_hours TO inventory_worker;
+GRANT DELETE ON inventory.dead_letters TO inventory_worker;
+GRANT DELETE ON inventory.view_marks TO inventory_worker;
 -- It follows the binlog, so that what others change with plain SQL is shown within two seconds; without these two lines
 -- it goes on, and that is shown when the cache's TTL ends. MariaDB shows REPLICATION CLIENT as BINLOG MONITOR.
 GRANT INSERT, UPDATE ON inventory.binlog_tail TO inventory_worker;

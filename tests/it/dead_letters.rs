@@ -8,7 +8,9 @@ use storage::mysql::dead_letters::drop_piece;
 use storage::redis::view_queue::push;
 use uuid::Uuid;
 
-const HOUR_MS: u64 = 3_600_000;
+/// One and two o'clock of 2100-01-01 UTC: nobody deletes their hours.
+const ONE_MS: u64 = 4_102_448_400_000;
+const TWO_MS: u64 = ONE_MS + 3_600_000;
 
 /// Products of shard 0 that do not exist at first.
 const LATE: u64 = 40;
@@ -19,8 +21,8 @@ async fn shop_with_letters() -> (Shop, Books) {
     let shop = Shop::start().await;
     shop.products(8).await;
     let (books, writer) = (shop.books().await, Writer::new(Uuid::new_v4()));
-    books.push(&record(writer, 1, HOUR_MS, &[(4, 1), (LATE, 2)])).await;
-    books.push(&record(writer, 2, 2 * HOUR_MS, &[(LATE, 5), (NEVER, 7), (8, MAX_VIEWS_PER_PAIR + 1)])).await;
+    books.push(&record(writer, 1, ONE_MS, &[(4, 1), (LATE, 2)])).await;
+    books.push(&record(writer, 2, TWO_MS, &[(LATE, 5), (NEVER, 7), (8, MAX_VIEWS_PER_PAIR + 1)])).await;
     let mut redis = shop.redis_connection().await;
     let _: i64 = redis::cmd("RPUSH").arg("inventory:{0}:open").arg(&b"\x1b[2J rubbish\xff"[..]).query_async(&mut redis).await.unwrap();
     let mut worker = shop.worker().await;
@@ -113,7 +115,7 @@ async fn a_replay_adds_views_to_their_product_and_hours_once_and_leaves_dead_wha
     }
     assert_eq!(shop.views(LATE).await, 7);
     let hours: Vec<(String, u64)> = shop.rows("SELECT CAST(hour AS CHAR), views FROM view_hours WHERE product_id = 40 ORDER BY hour").await;
-    assert_eq!(hours, [("1970-01-01 01:00:00".to_owned(), 2), ("1970-01-01 02:00:00".to_owned(), 5)]);
+    assert_eq!(hours, [("2100-01-01 01:00:00".to_owned(), 2), ("2100-01-01 02:00:00".to_owned(), 5)]);
     let after = books.account().await.unwrap().0;
     assert_eq!((after.persisted, after.dead, after.drift()), (before.persisted + 7, before.dead - 7, 0));
     assert_eq!(shop.number("SELECT COUNT(*) FROM dead_letters WHERE state = 'replayed'").await, 2);
@@ -191,7 +193,7 @@ async fn a_replayed_letter_of_a_record_in_a_foreign_shard_is_shown() {
     const FOREIGN: u16 = 1;
     let shop = Shop::start().await;
     let (api, books) = (shop.api().await, shop.books().await);
-    let by_hand = record(Writer::new(Uuid::new_v4()), 1, HOUR_MS, &[(LATE, 3)]);
+    let by_hand = record(Writer::new(Uuid::new_v4()), 1, ONE_MS, &[(LATE, 3)]);
     push(&books.redis.queue.session().unwrap(), &books.redis.keys, FOREIGN, &by_hand, &[], u64::MAX).await.unwrap();
     let mut worker = shop.worker().await;
     assert_eq!(books.at_rest().await.dead, 3);

@@ -54,3 +54,4 @@ mod tail;
 mod telemetry;
 mod tokens;
 mod views;
+mod writers;

@@ -19,6 +19,33 @@ async fn keys_older_than_a_day_are_deleted_in_pieces_and_younger_ones_stay() {
     let deleted = "inventory_retention_deleted_rows_total{table=\"idempotency\"}";
     eventually("what was deleted is counted", SOON, async || (worker.metric(deleted).await == 2_500.0).then_some(())).await;
     let pieces = "inventory_mysql_query_duration_seconds_count{op=\"retention\"}";
-    assert_eq!(worker.metric(pieces).await, 3.0, "pieces of 1,000");
+    // Of keys; beside them one look at hours, one at letters and one at the watermarks of each shard.
+    eventually("pieces of 1,000", SOON, async || (worker.metric(pieces).await == 3.0 + 6.0).then_some(())).await;
     assert_eq!(shop.number(count).await, 10);
+}
+
+#[tokio::test]
+async fn old_hours_and_letters_that_are_done_with_are_deleted_and_totals_and_dead_letters_stay() {
+    let shop = Shop::start().await;
+    let hours: Vec<_> = (0..2_500).map(|n| format!("(1, UTC_TIMESTAMP() - INTERVAL {} HOUR, 1)", 401 * 24 + n)).collect();
+    shop.run(&format!("INSERT INTO view_hours VALUES {}", hours.join(","))).await;
+    shop.run("INSERT INTO view_hours VALUES (1, UTC_TIMESTAMP() - INTERVAL 399 DAY, 4)").await;
+    shop.run("INSERT INTO product_views VALUES (1, 2504)").await;
+    for (state, days, letters) in
+        [("replayed", 91, 3), ("dropped", 91, 4), ("replayed", 89, 1), ("dropped", 89, 1), ("dead", 500, 1), ("counted", 91, 1)]
+    {
+        let row = format!("(0, 'b', 40, 1, 'unknown_product', '{state}', UTC_TIMESTAMP(6) - INTERVAL {days} DAY)");
+        let rows = vec![row; letters].join(",");
+        shop.run(&format!("INSERT INTO dead_letters (shard, batch, product_id, views, reason, state, updated_at) VALUES {rows}")).await;
+    }
+    let worker = shop.worker().await;
+    for (table, deleted) in [("view_hours", 2_500.0), ("dead_letters", 7.0)] {
+        let series = format!("inventory_retention_deleted_rows_total{{table=\"{table}\"}}");
+        eventually("what was deleted is counted", SOON, async || (worker.metric(&series).await == deleted).then_some(())).await;
+    }
+    assert_eq!(shop.rows::<u64>("SELECT views FROM view_hours").await, [4]);
+    assert_eq!(shop.views(1).await, 2_504);
+    // What was counted becomes replayed meanwhile, and is kept from then on.
+    assert_eq!(shop.number("SELECT COUNT(*) FROM dead_letters").await, 4);
+    assert_eq!(shop.number("SELECT COUNT(*) FROM dead_letters WHERE state = 'dead'").await, 1);
 }

@@ -80,8 +80,8 @@ async fn views_are_counted_in_the_hour_in_which_they_were_pushed() {
     let shop = Shop::start().await;
     shop.products(8).await;
     let (books, writer) = (shop.books().await, new_writer());
-    // 2011-01-04 10:00 UTC
-    let ten = 1_294_135_200_000;
+    // 2100-01-04 10:00 UTC
+    let ten = 4_102_740_000_000;
     let pushes = [(ten - 1, &[(4, 1), (8, 10)][..]), (ten, &[(4, 2)]), (ten + HOUR_MS - 1, &[(4, 4), (8, 20)]), (ten + HOUR_MS, &[(4, 8)])];
     for (seq, (at_ms, counts)) in (1..).zip(pushes) {
         books.push(&record(writer, seq, at_ms, counts)).await;
@@ -91,7 +91,7 @@ async fn views_are_counted_in_the_hour_in_which_they_were_pushed() {
     assert_eq!((account.persisted, account.drift()), (45, 0));
     let hours: Vec<(u64, String, u64)> =
         shop.rows("SELECT product_id, CAST(hour AS CHAR), views FROM view_hours ORDER BY product_id, hour").await;
-    let hour = |id, hour: &str, views| (id, format!("2011-01-04 {hour}:00:00"), views);
+    let hour = |id, hour: &str, views| (id, format!("2100-01-04 {hour}:00:00"), views);
     assert_eq!(hours, [hour(4, "09", 1), hour(4, "10", 6), hour(4, "11", 8), hour(8, "09", 10), hour(8, "10", 20)]);
     assert_eq!((shop.views(4).await, shop.views(8).await), (15, 30));
 }

@@ -24,6 +24,7 @@ use storage::redis::Session;
 use storage::redis::event_ids::{Event, Fate};
 use storage::status::Depth;
 use storage::watch::now_ms;
+use storage::writers::WRITERS_KEPT_DAYS;
 use storage::{Error, Kind, Redis};
 use telemetry::metrics::{IngestMetrics, ViewOutcome};
 use telemetry::pause_point::{self, PausePoint};
@@ -40,6 +41,13 @@ const MOST_WAITING: usize = 16_384;
 
 /// Pause between two sendings of a push that was not answered.
 const RESEND_PAUSE: Duration = Duration::from_millis(20);
+
+/// A lane that pushed nothing for so long goes on under a new name: both stores forget writers that are long gone, and the
+/// running total of one that came back would be accepted a second time.
+const LONGEST_REST: Duration = Duration::from_secs(24 * 3600);
+
+// Queues that are held and clocks that are wrong have days of room.
+const _: () = assert!(LONGEST_REST.as_secs() <= WRITERS_KEPT_DAYS as u64 * 24 * 3600 / 4);
 
 /// Why a view was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +120,8 @@ impl Intake {
         let means =
             Means { redis: self.redis.here(), settings: self.settings, entries: self.entries.clone(), metrics: self.metrics.clone() };
         let writer = Writer::new(Uuid::new_v4());
-        let shard = |shard| Shard { lane: Some(Lane { shard, writer, seq: 0, accepted: 0 }), waiting: VecDeque::new() };
+        let lane = |shard| Lane { shard, writer, seq: 0, accepted: 0, pushed_at_ms: now_ms() };
+        let shard = |shard| Shard { lane: Some(lane(shard)), waiting: VecDeque::new() };
         let pusher = Pusher { means: Arc::new(means), shards: shards.all().map(shard).collect() };
         // Nobody listens any more while the process stops.
         let _ = self.tasks.send(tokio::spawn(pusher.run(arrived)));
@@ -195,6 +204,8 @@ struct Lane {
     seq: u64,
     /// Views of this writer that are known to be stored.
     accepted: u64,
+    /// When it began to push last, by the clock that goes on while the machine sleeps.
+    pushed_at_ms: u64,
 }
 
 /// A record on its way, and the requests that are answered with what becomes of it.
@@ -281,8 +292,18 @@ impl Pusher {
     }
 }
 
+impl Lane {
+    /// A clock that was set, forwards or back, gives a new name as well, which is harmless.
+    fn begin(&mut self, now_ms: u64) {
+        if Duration::from_millis(now_ms.abs_diff(self.pushed_at_ms)) >= LONGEST_REST {
+            (self.writer, self.seq, self.accepted) = (Writer::new(Uuid::new_v4()), 0, 0);
+        }
+        self.pushed_at_ms = now_ms;
+    }
+}
+
 impl Means {
-    fn record(&self, lane: Lane, requests: Vec<Waiting>, run8: &str) -> Push {
+    fn record(&self, mut lane: Lane, requests: Vec<Waiting>, run8: &str) -> Push {
         let (mut sums, mut events) = (Vec::with_capacity(requests.len()), Vec::new());
         for &Waiting { product, views, event, .. } in &requests {
             match event {
@@ -296,8 +317,9 @@ impl Means {
             *sum += if same { *views } else { 0 };
             same
         });
-        let Lane { writer, seq, accepted, .. } = lane;
-        let record = Record { writer, seq: seq + 1, accepted, run8: run8.to_owned(), at_ms: now_ms(), counts: sums };
+        lane.begin(now_ms());
+        let Lane { writer, seq, accepted, pushed_at_ms: at_ms, .. } = lane;
+        let record = Record { writer, seq: seq + 1, accepted, run8: run8.to_owned(), at_ms, counts: sums };
         self.metrics.push_requests.observe_count(requests.len() as u64);
         self.metrics.push_views.observe_count(requests.iter().map(|request| request.views).sum());
         Push { lane, record, events, requests }
@@ -384,5 +406,23 @@ impl Means {
             // Whoever asked may be gone; the view counts all the same.
             let _ = request.answer.send(refused.map_or(Ok(fate), Err));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_that_rested_for_a_day_has_a_new_name() {
+        let (pushed, day) = (1_294_135_200_000, 24 * 3_600_000);
+        let writer = Writer::new(Uuid::from_u128(1));
+        let after = |now_ms| {
+            let mut lane = Lane { shard: 0, writer, seq: 7, accepted: 9, pushed_at_ms: pushed };
+            lane.begin(now_ms);
+            (lane.writer == writer, lane.seq, lane.accepted)
+        };
+        assert_eq!([after(pushed), after(pushed + day - 1)], [(true, 7, 9); 2]);
+        assert_eq!([after(pushed + day), after(pushed - 2 * day)], [(false, 0, 0); 2]);
     }
 }

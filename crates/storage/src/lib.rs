@@ -13,6 +13,7 @@ pub mod redis;
 pub mod settings;
 pub mod status;
 pub mod watch;
+pub mod writers;
 
 pub use error::{Error, Kind};
 pub use mysql::MySql;

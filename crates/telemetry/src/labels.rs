@@ -162,6 +162,10 @@ labels! {
     /// Tables of which old rows are deleted.
     KeptTable {
         Idempotency = "idempotency",
+        ViewHours = "view_hours",
+        DeadLetters = "dead_letters",
+        /// The totals of these stay, in `view_shards`.
+        ViewMarks = "view_marks",
     }
 
     /// How the API answered a view.

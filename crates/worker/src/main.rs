@@ -14,6 +14,7 @@ use anyhow::{Context, anyhow};
 use clap::Parser;
 use config::Config;
 use drain::Drain;
+use retention::Retention;
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -70,7 +71,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(watch::watch(watched, |_| {}, shutdown.clone()));
     tokio::spawn(sweep::run(mysql.clone(), redis.clone(), shutdown.clone()));
     tokio::spawn(check::run(mysql.clone(), redis.clone(), checks, shutdown.clone()));
-    tokio::spawn(retention::run(mysql.clone(), retained, shutdown.clone()));
+    let retention = Retention { mysql: mysql.clone(), redis: redis.clone(), metrics: retained };
+    tokio::spawn(retention.run(shutdown.clone()));
     tokio::spawn(Tail::new(mysql.clone(), redis.clone(), tail).run(shutdown.clone()));
     let drain = Arc::new(Drain::new(mysql, redis, config.drain, drain));
     let draining = drain.run(&shutdown);

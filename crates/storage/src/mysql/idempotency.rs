@@ -4,15 +4,12 @@
 //! change is. Whoever comes with the same key meanwhile waits for that transaction by the lock of its row. A refusal rolls
 //! back and leaves nothing, so that it is judged afresh the next time.
 
-use super::{DUPLICATE_KEY, LOCK_WAIT_TIMEOUT, MySql, Tx, take};
+use super::{DUPLICATE_KEY, LOCK_WAIT_TIMEOUT, MySql, RETENTION_PIECE, Tx, take};
 use crate::{Error, Kind};
 use telemetry::metrics::MysqlOp;
 
 /// How long a row is kept at least, hours.
 pub const KEPT_HOURS: u32 = 24;
-
-/// Rows that one statement deletes at most: locks and a piece of the binlog that nobody notices.
-pub const PIECE: u64 = 1_000;
 
 /// What makes two requests the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,13 +89,13 @@ pub async fn keep(tx: &mut Tx, key: &Key, answer: &Answer) -> Result<(), Error> 
     tx.execute(sql, (status, etag, location, body, &key.token, key.route, &key.key)).await.map(|_| ())
 }
 
-/// Deletes the oldest of the rows that have served their time, at most [`PIECE`], and says how many. The server's clock decides.
+/// Deletes the oldest of the rows that have served their time, at most [`RETENTION_PIECE`], and says how many. The server's clock decides.
 ///
 /// # Errors
 /// MySQL is away, or others hold the rows.
 pub async fn forget(mysql: &MySql) -> Result<u64, Error> {
     let sql = format!(
-        "DELETE FROM idempotency WHERE created_at < UTC_TIMESTAMP(6) - INTERVAL {KEPT_HOURS} HOUR ORDER BY created_at LIMIT {PIECE}"
+        "DELETE FROM idempotency WHERE created_at < UTC_TIMESTAMP(6) - INTERVAL {KEPT_HOURS} HOUR ORDER BY created_at LIMIT {RETENTION_PIECE}"
     );
     mysql.change(MysqlOp::Retention, sql).await
 }

@@ -17,6 +17,7 @@ pub mod stock;
 pub mod tail;
 pub mod version_trigger;
 pub mod view_counts;
+pub mod view_retention;
 
 use crate::{Error, Kind};
 use mysql_async::prelude::{FromValue, Queryable};
@@ -40,6 +41,9 @@ const IDLE_LIMIT: Duration = Duration::from_secs(5);
 /// Quiet connections are probed after this; how soon a vanished host is then given up is the kernel's to say
 /// (`net.ipv4.tcp_keepalive_intvl`, `_probes`, `tcp_retries2`).
 const TCP_KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// Rows that one statement deletes at most of what has served its time: locks and a piece of the binlog that nobody notices.
+pub const RETENTION_PIECE: u64 = 1_000;
 
 /// What every session sets. `wait_timeout`: a process that was stopped in mid-transaction loses its locks.
 /// `lock_wait_timeout`: an ALTER TABLE must not hold every connection for its length.

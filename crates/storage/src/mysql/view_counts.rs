@@ -82,11 +82,11 @@ async fn kept_text(tx: &mut Tx, batch: &str, records: &[Parsed]) -> Result<BTree
     rows.into_iter().map(|mut row| take(&mut row, "position")).collect()
 }
 
-fn parse_writer(text: &str) -> Result<Writer, Error> {
+pub(super) fn parse_writer(text: &str) -> Result<Writer, Error> {
     Writer::parse(text).ok_or_else(|| Error::new(Kind::Corrupt, "view_marks.writer is no UUID"))
 }
 
-fn mark(row: &mut Row) -> Result<Mark, Error> {
+pub(super) fn mark(row: &mut Row) -> Result<Mark, Error> {
     Ok(Mark { seq: take(row, "seq")?, accepted: take(row, "accepted")?, arrived: take(row, "arrived")? })
 }
 

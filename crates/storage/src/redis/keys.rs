@@ -10,7 +10,7 @@
 //! | `<prefix>:{<shard>}:open` | list of records | push | claim | until claimed |
 //! | `<prefix>:{<shard>}:batch`, `:batch_id`, `:sums` | the one sealed batch: records, its UUID, hash id → views (`#` entries, `=` views) | claim | worker | until settled |
 //! | `<prefix>:{<shard>}:pend` | hash id → views accepted and not settled | push, settle | catalog | until settled |
-//! | `<prefix>:{<shard>}:wseq` | hash writer → `<seq> <accepted>` | push | push, status | for ever |
+//! | `<prefix>:{<shard>}:wseq` | hash writer → `<seq> <accepted>` | push; a worker forgets | push, status, flush | 7 days after the writer's last view came to MySQL |
 //! | `<prefix>:{<shard>}:ids:<window>` | set: id of an event and its product, see `event_ids.rs` | push | push | 21 minutes |
 //! | `<prefix>:{<shard>}:waiting` | number: views in `open` | push, claim | push, worker, status | for ever |
 //! | `<prefix>:{<shard>}:entries` | number: (product, record) pairs in `open` and `batch`, which the capacity bounds | push, claim, settle | API, status | for ever |

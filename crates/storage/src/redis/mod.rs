@@ -19,6 +19,7 @@ mod scripts;
 pub mod server;
 pub mod shown_views;
 pub mod view_queue;
+pub(crate) mod view_writers;
 
 use crate::settings::StoreArgs;
 use info::Identity;

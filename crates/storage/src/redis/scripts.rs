@@ -14,6 +14,8 @@ pub(crate) struct Scripts {
     pub(crate) shown_store: Script,
     pub(crate) status: Script,
     pub(crate) tail: Script,
+    pub(crate) writers: Script,
+    pub(crate) forget_writers: Script,
 }
 
 pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
@@ -27,10 +29,12 @@ pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     shown_store: Script::new(include_str!("lua/shown_store.lua")),
     status: Script::new(include_str!("lua/status.lua")),
     tail: Script::new(include_str!("lua/tail.lua")),
+    writers: Script::new(include_str!("lua/writers.lua")),
+    forget_writers: Script::new(include_str!("lua/forget_writers.lua")),
 });
 
 impl Scripts {
-    pub(crate) fn all(&self) -> [&Script; 10] {
+    pub(crate) fn all(&self) -> [&Script; 12] {
         [
             &self.acquire,
             &self.replace,
@@ -42,6 +46,8 @@ impl Scripts {
             &self.shown_store,
             &self.status,
             &self.tail,
+            &self.writers,
+            &self.forget_writers,
         ]
     }
 }
