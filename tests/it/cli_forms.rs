@@ -59,6 +59,8 @@ async fn shop() -> (Shop, Program) {
         "UPDATE products SET description = 'two\\nlines' WHERE id = 1",
         "UPDATE products SET updated_at = '2011-01-04 10:00:00'",
         "INSERT INTO view_hours (product_id, hour, views) VALUES (1, '2011-01-04 11:00:00', 7)",
+        "INSERT INTO product_views (product_id, views) VALUES (1, 7)",
+        "UPDATE view_shards SET persisted = 7, retired_accepted = 7, retired_arrived = 7 WHERE shard = 1",
         "INSERT INTO dead_letters (shard, batch, position, product_id, hour, views, reason, detail, payload) VALUES \
          (0, 'b', NULL, 99, '2011-01-04 11:00:00', 3, 'unknown_product', '', NULL), \
          (1, 'c', 7, NULL, NULL, 0, 'unparsable', 'no record', 'two\nlines')",

@@ -13,6 +13,7 @@ mod cli;
 mod cli_api;
 mod cli_forms;
 mod conditional;
+mod conservation;
 mod contract;
 mod cors;
 mod dead_letters;

@@ -124,9 +124,9 @@ pub(crate) enum Command {
     /// The cache of product records
     #[command(subcommand)]
     Cache(CacheVerb),
-    /// Compare the products of MySQL, Redis and the API; exits 5 on a difference
+    /// Compare the products of MySQL, Redis and the API, and the account of views; exits 5 on a difference
     ///
-    /// What a write under way makes differ is no difference, and what differs is looked at again for longer than a change by plain SQL takes to show. With --repair a cache entry that differs is deleted, which is always safe, and it exits 5 only where something still differs then.
+    /// What a write under way makes differ is no difference, and what differs is looked at again for longer than a change by plain SQL takes to show. With --repair a cache entry that differs is deleted, which is always safe, and it exits 5 only where something still differs then. Accepted views must be in MySQL, pending, set aside or lost, shard by shard; with --full the total of each product and its hours must say the same.
     Check(CheckArgs),
     /// Tokens that the API asks for
     #[command(subcommand)]
@@ -232,7 +232,7 @@ fn parse_reason(text: &str) -> Result<String, String> {
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Compare every product
+    /// Compare every product, and every total of views
     #[arg(long, conflicts_with = "sample")]
     pub(crate) full: bool,
     /// Compare so many products, spread over the catalogue

@@ -1,9 +1,11 @@
-//! `check` and `product get --compare`: do MySQL, Redis and the API say the same?
+//! `check` and `product get --compare`: do MySQL, Redis and the API say the same? And is every view accounted for (`account.rs`)?
 //!
 //! Promises that a write under way is not reported, nor a change by plain SQL that is still on its way: cache and rows are
 //! compared as the worker's sampler does (`catalog::check`), an answer of the API counts if it was the same before and after the
 //! row was read, and what differs is looked at again later. Changes nothing unless it is told to repair; a read through the API
 //! may fill the cache, as any read does.
+
+mod account;
 
 use crate::api_client::{ApiClient, MAX_SKUS};
 use crate::args::CheckArgs;
@@ -43,14 +45,17 @@ struct Report {
     repaired: u64,
     /// Keys that earlier runs of Redis left in the cache; nobody reads them.
     earlier_keys: u64,
+    /// What does not hold in the account of views; nothing repairs it.
+    account_faults: u64,
 }
 
 impl Row for Report {
-    const COLUMNS: &'static [&'static str] = &["products_compared", "found_in_redis", "mismatches", "repaired", "earlier_keys"];
+    const COLUMNS: &'static [&'static str] =
+        &["products_compared", "found_in_redis", "mismatches", "repaired", "earlier_keys", "account_faults"];
 
     fn cells(&self) -> Vec<String> {
-        let Self { products_compared, found_in_redis, mismatches, repaired, earlier_keys } = self;
-        [products_compared, found_in_redis, mismatches, repaired, earlier_keys].iter().map(ToString::to_string).collect()
+        let Self { products_compared, found_in_redis, mismatches, repaired, earlier_keys, account_faults } = self;
+        [products_compared, found_in_redis, mismatches, repaired, earlier_keys, account_faults].iter().map(ToString::to_string).collect()
     }
 }
 
@@ -110,8 +115,9 @@ pub(crate) async fn run(args: &CheckArgs, stores: &Stores, api: &ApiClient, outp
     }
     report.earlier_keys = places.checker.earlier_keys(args.repair).await?;
     tell_earlier(report.earlier_keys, args.repair);
+    report.account_faults = account::faults(stores, args.full.then_some(listed), &stop).await?;
     output.one(&report)?;
-    Ok(if report.mismatches == report.repaired { Exit::Ok } else { Exit::Conflict })
+    Ok(if report.mismatches == report.repaired && report.account_faults == 0 { Exit::Ok } else { Exit::Conflict })
 }
 
 fn tell_earlier(keys: u64, removed: bool) {
@@ -219,10 +225,11 @@ mod tests {
 
     #[test]
     fn the_report_has_the_fields_of_the_contract() {
-        let report = Report { products_compared: 2630, found_in_redis: 2630, mismatches: 2, repaired: 1, earlier_keys: 0 };
-        let json = r#"{"products_compared":2630,"found_in_redis":2630,"mismatches":2,"repaired":1,"earlier_keys":0}"#;
+        let report =
+            Report { products_compared: 2630, found_in_redis: 2630, mismatches: 2, repaired: 1, earlier_keys: 0, account_faults: 3 };
+        let json = r#"{"products_compared":2630,"found_in_redis":2630,"mismatches":2,"repaired":1,"earlier_keys":0,"account_faults":3}"#;
         assert_eq!(serde_json::to_string(&report).unwrap(), json);
-        assert_eq!(report.cells(), ["2630", "2630", "2", "1", "0"]);
+        assert_eq!(report.cells(), ["2630", "2630", "2", "1", "0", "3"]);
     }
 
     #[test]

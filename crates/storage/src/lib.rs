@@ -4,6 +4,7 @@
 //! each as a typed step; which steps make up a protocol is decided by its callers: `catalog` for
 //! products and prices, the API's ingest and the worker's drain for views.
 
+pub mod conservation;
 mod error;
 pub mod fields;
 pub mod flush;

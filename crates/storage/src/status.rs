@@ -8,7 +8,7 @@ use crate::mysql::view_counts::{ShardTotals, shard_totals};
 use crate::redis::view_queue::{ShardStatus, moves, status, status_without_writers};
 use crate::{Error, Kind, MySql, Redis};
 use domain::view::Writer;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// How often a shard that moved is read again. A read takes a millisecond, a shard moves a few times a second.
 const MOST_READS: u32 = 20;
@@ -95,29 +95,50 @@ pub async fn depth(redis: &Redis) -> Result<Depth, Error> {
     Ok(Depth::of(&status_without_writers(&redis.queue.session()?, &redis.keys).await?, |_, _| false))
 }
 
+/// What both stores hold of one shard at one moment.
+pub(crate) struct ShardMoment {
+    pub(crate) queue: ShardStatus,
+    pub(crate) totals: ShardTotals,
+}
+
+impl ShardMoment {
+    pub(crate) fn account(&self) -> Account {
+        shard_account(&self.queue, &self.totals)
+    }
+}
+
 /// Reads the whole account.
 ///
 /// # Errors
 /// A store is away, or a shard moved at every attempt.
 pub async fn account(mysql: &MySql, redis: &Redis) -> Result<(Account, Depth), Error> {
-    let session = redis.queue.session()?;
+    let shards = moments(mysql, redis).await?;
     let mut account = Account::default();
-    let mut open: HashSet<usize> = (0..usize::from(redis.keys.shards().count())).collect();
+    shards.iter().for_each(|shard| account.add(shard.account()));
+    let is_applied = |shard: u16, id: &str| shards[usize::from(shard)].totals.last_batch.as_deref() == Some(id);
+    let queue: Vec<ShardStatus> = shards.iter().map(|shard| shard.queue.clone()).collect();
+    Ok((account, Depth::of(&queue, is_applied)))
+}
+
+/// Reads every shard, each as one moment.
+///
+/// # Errors
+/// A store is away, or a shard moved at every attempt.
+pub(crate) async fn moments(mysql: &MySql, redis: &Redis) -> Result<Vec<ShardMoment>, Error> {
+    let session = redis.queue.session()?;
+    let mut shards: Vec<Option<ShardMoment>> = redis.keys.shards().all().map(|_| None).collect();
     for _ in 0..MOST_READS {
         let queue = status(&session, &redis.keys).await?;
-        let totals = shard_totals(mysql).await?;
+        let mut totals = shard_totals(mysql).await?;
         let moves = moves(&session, &redis.keys).await?;
-        let nothing = ShardTotals::default();
-        open.retain(|&shard| {
-            let moved = queue[shard].sv != moves[shard];
-            if !moved {
-                account.add(shard_account(&queue[shard], totals.get(&(shard as u16)).unwrap_or(&nothing)));
+        for (number, (queue, moves)) in (0..).zip(queue.into_iter().zip(moves)) {
+            let shard = &mut shards[usize::from(number)];
+            if shard.is_none() && queue.sv == moves {
+                *shard = Some(ShardMoment { queue, totals: totals.remove(&number).unwrap_or_default() });
             }
-            moved
-        });
-        if open.is_empty() {
-            let is_applied = |shard, id: &str| totals.get(&shard).is_some_and(|totals| totals.last_batch.as_deref() == Some(id));
-            return Ok((account, Depth::of(&queue, is_applied)));
+        }
+        if shards.iter().all(Option::is_some) {
+            return Ok(shards.into_iter().flatten().collect());
         }
     }
     Err(Error::new(Kind::Unavailable, "the queue moves too fast to be counted; try again"))

@@ -18,6 +18,7 @@ pub mod tail;
 pub mod version_trigger;
 pub mod view_counts;
 pub mod view_retention;
+pub(crate) mod view_sums;
 
 use crate::{Error, Kind};
 use mysql_async::prelude::{FromValue, Queryable};
