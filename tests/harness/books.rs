@@ -3,7 +3,7 @@
 use crate::{SOON, Shop, eventually};
 use catalog::check::Checker;
 use domain::Shards;
-use domain::view::{Record, Tally, Writer, parse_records};
+use domain::view::{PartlyCounted, Record, Tally, Writer, parse_records};
 use std::sync::Arc;
 use std::time::Duration;
 use storage::mysql::migrations;
@@ -88,9 +88,10 @@ impl Books {
     pub async fn apply(&self, shard: u16, batch: &str, texts: Vec<Vec<u8>>) -> Result<Tally, storage::Error> {
         let (mysql, batch, records) = (self.mysql.clone(), batch.to_owned(), parse_records(texts));
         let apply = async move {
-            match view_counts::apply(&mysql, shard, &batch, records).await? {
+            match view_counts::apply(&mysql, shard, &batch, records, PartlyCounted::Voids).await? {
                 Applied::Counted(tally) => Ok(tally),
                 Applied::Paused => panic!("the queue is paused"),
+                Applied::Void => panic!("the batch is of a past that was lost"),
             }
         };
         self.mysql.detached(MysqlOp::Apply, storage::Kind::Unknown, SOON, apply).await

@@ -22,6 +22,7 @@ mod event_ids;
 mod faults {
     mod event_ids;
     mod letters;
+    mod merging;
     mod oldest_age;
     mod price_batches;
     mod price_traces;
@@ -37,6 +38,7 @@ mod faults {
 }
 mod flush;
 mod idempotency;
+mod merging;
 mod openapi;
 mod pause;
 mod pause_points;

@@ -1,6 +1,6 @@
 //! Views on their way from the API through Redis into MySQL: the text of a record, and the tally of a batch.
 //!
-//! A record is `1 <writer> <seq> <accepted> <run8> <at_ms> <id> <n> [<id> <n> …]`, fields apart by one space:
+//! A pushed record is `1 <writer> <seq> <accepted> <run8> <at_ms> <id> <n> [<id> <n> …]`, fields apart by one space:
 //!
 //! | field | meaning |
 //! |---|---|
@@ -13,7 +13,15 @@
 //! | id n | a product, each at most once, and how many views it got |
 //!
 //! Text and not JSON: Redis's `cjson` writes ids above 10^14 with 14 digits. What makes a view count once
-//! is (writer, seq) against the watermark in MySQL; nothing here depends on how records were batched.
+//! is (writer, seq) against the watermark in MySQL; nothing here depends on how records were batched. Records that wait for
+//! long are merged (`view/queued.rs`): a merged record counts if *every* part of it stands above its watermark, and is dropped
+//! if every part stands at or below it. Anything between is a past that Redis has lost, and with it the whole batch.
+
+#[cfg(test)]
+mod merged_tests;
+mod queued;
+
+pub use queued::{Count, MERGED_FORMAT, Part, Queued, pushed_at_ms};
 
 use crate::ProductId;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -28,7 +36,7 @@ const MAX_NUMBER: u64 = (1 << 53) - 1;
 /// End of the year 9999: what DATETIME holds.
 const MAX_AT_MS: u64 = 253_402_300_800_000;
 
-/// First character of every record; a later layout takes another digit.
+/// First character of every pushed record; a later layout takes another digit.
 pub const RECORD_FORMAT: &str = "1";
 
 const MILLIS_PER_HOUR: u64 = 3_600_000;
@@ -109,7 +117,7 @@ impl Record {
     }
 }
 
-/// Text in the queue that is no record. It has no writer and sequence, so its place in its batch identifies it.
+/// Text in the queue that is no record, or that nobody can count. Its place in its batch identifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoRecord {
     pub position: usize,
@@ -118,12 +126,12 @@ pub struct NoRecord {
 }
 
 /// One element of a batch.
-pub type Parsed = Result<Record, NoRecord>;
+pub type Parsed = Result<Queued, NoRecord>;
 
 /// Parses what a claim returned, in the order of the queue.
 #[must_use]
 pub fn parse_records(records: Vec<Vec<u8>>) -> Vec<Parsed> {
-    let parse = |(position, text): (usize, Vec<u8>)| Record::parse(&text).map_err(|why| NoRecord { position, text, why });
+    let parse = |(position, text): (usize, Vec<u8>)| Queued::parse(&text).map_err(|why| NoRecord { position, text, why });
     records.into_iter().enumerate().map(parse).collect()
 }
 
@@ -173,6 +181,22 @@ pub enum SetAside {
     Text(NoRecord),
 }
 
+/// What becomes of a merged record of which some parts are in MySQL and some are not. Redis has fallen back to before the
+/// merge, and went on from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartlyCounted {
+    /// The batch is void as a whole: the records that it was made of are in the queue again, or in MySQL. Applying the rest of
+    /// it would put watermarks above what still waits.
+    Voids,
+    /// The record is set aside with the names of its parts. Only where Redis itself holds such a batch, because somebody
+    /// brought back a past that was given up; what of it was not counted is then lost, and is said to be.
+    IsSetAside,
+}
+
+/// A batch of which nothing may be applied; see [`PartlyCounted::Voids`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Void;
+
 /// What a batch adds to MySQL: sums per product and hour, new watermarks, dead letters.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -191,12 +215,14 @@ pub struct Tally {
 impl Tally {
     /// Adds up the records that stand above the watermarks, in the order of the queue, and sets text aside unless its
     /// place in the batch is among those `kept` before.
-    #[must_use]
-    pub fn new(records: &[Parsed], marks: &HashMap<Writer, Mark>, kept: &BTreeSet<usize>) -> Self {
+    ///
+    /// # Errors
+    /// A merged record is in MySQL in part, and that voids the batch.
+    pub fn new(records: &[Parsed], marks: &HashMap<Writer, Mark>, kept: &BTreeSet<usize>, partly: PartlyCounted) -> Result<Self, Void> {
         let mut tally = Self::default();
-        for record in records {
+        for (position, record) in records.iter().enumerate() {
             match record {
-                Ok(record) => tally.add(record, marks),
+                Ok(record) => tally.add(position, record, marks, partly)?,
                 Err(text) if kept.contains(&text.position) => tally.dropped_records += 1,
                 Err(text) => {
                     tally.counted_records += 1;
@@ -204,24 +230,41 @@ impl Tally {
                 }
             }
         }
-        tally
+        Ok(tally)
     }
 
-    fn add(&mut self, record: &Record, marks: &HashMap<Writer, Mark>) {
-        let before = self.marks.get(&record.writer).or_else(|| marks.get(&record.writer)).copied().unwrap_or_default();
-        if record.seq <= before.seq {
+    fn add(&mut self, position: usize, record: &Queued, marks: &HashMap<Writer, Mark>, partly: PartlyCounted) -> Result<(), Void> {
+        let before =
+            |tally: &Self, part: &Part| tally.marks.get(&part.writer).or_else(|| marks.get(&part.writer)).copied().unwrap_or_default();
+        if record.parts.iter().all(|part| part.last <= before(self, part).seq) {
             self.dropped_records += 1;
-            return;
+            return Ok(());
+        }
+        let counts = record.parts.iter().all(|part| part.first > before(self, part).seq);
+        if !counts && partly == PartlyCounted::Voids {
+            return Err(Void);
         }
         self.counted_records += 1;
+        for part in &record.parts {
+            let before = before(self, part);
+            let arrived = if counts { part.views } else { 0 };
+            // A writer whose Redis came back empty knows less than what a push of its own without an answer brought here.
+            let accepted = part.accepted.max(before.accepted.saturating_add(arrived));
+            let arrived = before.arrived.saturating_add(arrived);
+            self.marks.insert(part.writer, Mark { seq: part.last.max(before.seq), accepted, arrived });
+        }
+        if counts {
+            self.count(record);
+        } else {
+            self.set_aside.push(SetAside::Text(record.as_no_record(position)));
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, record: &Queued) {
         self.oldest_at_ms = Some(self.oldest_at_ms.map_or(record.at_ms, |oldest| oldest.min(record.at_ms)));
-        let arrived = before.arrived.saturating_add(record.views());
-        // A writer whose Redis came back empty knows less than what a push of its own without an answer brought here.
-        let accepted = record.accepted.max(before.accepted.saturating_add(record.views()));
-        self.marks.insert(record.writer, Mark { seq: record.seq, accepted, arrived });
-        let hour = record.at_ms / MILLIS_PER_HOUR;
-        for &(product_id, views) in &record.counts {
-            if ProductId::new(product_id).is_ok() && (1..=MAX_VIEWS_PER_PAIR).contains(&views) {
+        for &Count { product_id, hour, views } in &record.counts {
+            if ProductId::new(product_id).is_ok() && (1..=record.most_views).contains(&views) {
                 let sum = self.hours.entry((product_id, hour)).or_default();
                 *sum = sum.saturating_add(views);
             } else {
@@ -296,6 +339,10 @@ mod tests {
         Record { writer: writer(writer_number), seq, accepted: seq, run8: "0a1b2c3d".into(), at_ms, counts: counts.to_vec() }
     }
 
+    fn tally(records: &[Parsed], marks: &HashMap<Writer, Mark>) -> Tally {
+        Tally::new(records, marks, &BTreeSet::new(), PartlyCounted::Voids).unwrap()
+    }
+
     fn text(record: &Record) -> Vec<u8> {
         format!("{RECORD_FORMAT} {}", record.fields().join(" ")).into_bytes()
     }
@@ -304,7 +351,7 @@ mod tests {
     fn a_record_at_or_below_its_watermark_adds_nothing() {
         let marks = HashMap::from([(writer(1), Mark { seq: 2, accepted: 2, arrived: 2 })]);
         let records = parse_records(vec![text(&record(1, 2, &[(7, 1)])), text(&record(1, 3, &[(7, 4)])), text(&record(1, 3, &[(7, 4)]))]);
-        let tally = Tally::new(&records, &marks, &BTreeSet::new());
+        let tally = tally(&records, &marks);
         assert_eq!(tally.products(), BTreeMap::from([(7, 4)]));
         assert_eq!((tally.counted_records, tally.dropped_records), (1, 2));
         assert_eq!(tally.marks[&writer(1)], Mark { seq: 3, accepted: 6, arrived: 6 });
@@ -316,7 +363,7 @@ mod tests {
         // The writer does not know that its push 5 arrived, and Redis came back empty.
         let marks = HashMap::from([(writer(1), Mark { seq: 5, accepted: 12, arrived: 12 })]);
         let next = Record { accepted: 10, ..record(1, 6, &[(7, 3)]) };
-        let tally = Tally::new(&[Ok(next)], &marks, &BTreeSet::new());
+        let tally = tally(&[Ok(next.into())], &marks);
         assert_eq!(tally.marks[&writer(1)], Mark { seq: 6, accepted: 15, arrived: 15 });
     }
 
@@ -327,13 +374,13 @@ mod tests {
             text(&record(1, 1, &[(7, 0), (8, 3), (0, 2), (9, MAX_VIEWS_PER_PAIR + 1)])),
             b"1 \xff".to_vec(),
         ]);
-        let mut tally = Tally::new(&records, &HashMap::new(), &BTreeSet::new());
+        let mut tally = tally(&records, &HashMap::new());
         tally.set_aside_unknown(&BTreeSet::new());
         assert_eq!(tally.set_aside.len(), 6);
         assert_eq!(tally.persisted(), 0);
         assert_eq!(tally.dead(), 3 + 2 + MAX_VIEWS_PER_PAIR + 1);
         assert!(matches!(&tally.set_aside[0], SetAside::Text(NoRecord { position: 0, .. })));
-        let again = Tally::new(&records, &tally.marks.into_iter().collect(), &BTreeSet::from([0, 2]));
+        let again = Tally::new(&records, &tally.marks.into_iter().collect(), &BTreeSet::from([0, 2]), PartlyCounted::Voids).unwrap();
         assert_eq!((again.counted_records, again.dropped_records, again.set_aside.len()), (0, 3, 0));
     }
 
@@ -377,7 +424,7 @@ mod tests {
             let records: Vec<_> = counts.iter().map(|&(who, id, views)| {
                 let seq = last.entry(who).or_default();
                 *seq += 1;
-                Ok(record(who, *seq, &[(id, views)]))
+                Ok(record(who, *seq, &[(id, views)]).into())
             }).collect();
             let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(records.len())).chain([0, records.len()]).collect();
             cuts.sort_unstable();
@@ -386,7 +433,7 @@ mod tests {
             for pair in cuts.windows(2) {
                 // A batch may be offered again together with records that were applied before it.
                 let from = pair[0].saturating_sub(repeat);
-                let tally = Tally::new(&records[from..pair[1]], &marks, &BTreeSet::new());
+                let tally = tally(&records[from..pair[1]], &marks);
                 marks.extend(tally.marks.clone());
                 for (id, views) in tally.products() {
                     *sums.entry(id).or_default() += views;

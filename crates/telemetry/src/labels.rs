@@ -51,6 +51,7 @@ labels! {
         ShownStore = "shown_store",
         Push = "push",
         Ticket = "ticket",
+        Merge = "merge",
         Claim = "claim",
         Settle = "settle",
         Sweep = "sweep",

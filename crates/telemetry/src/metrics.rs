@@ -348,6 +348,9 @@ impl QueueMetrics {
 pub struct DrainMetrics {
     pub views_persisted: Counter,
     pub batches: ByLabel<BatchResult, Counter>,
+    /// Records that were merged while they waited, and entries that the queue had less by it.
+    pub merged_records: Counter,
+    pub merged_entries: Counter,
     pub batch_views: Histogram,
     pub batch_rows: Histogram,
     pub duration: ByLabel<DrainStage, Histogram>,
@@ -362,6 +365,12 @@ impl DrainMetrics {
         Self {
             views_persisted: registry.counter("inventory_views_persisted_total", "Views that this worker added to MySQL"),
             batches: registry.counters("inventory_drain_batches_total", "result", "Batches and attempts on them, by what became of them"),
+            merged_records: registry.counter(
+                "inventory_queue_merged_records_total",
+                "Records that this worker merged into larger ones while MySQL was away, the drain was held, or far behind",
+            ),
+            merged_entries: registry
+                .counter("inventory_queue_merged_entries_total", "(Product, hour) entries by which merging made the queue shorter"),
             batch_views: registry.histogram("inventory_drain_batch_views", SIZES, "Views of one applied batch"),
             batch_rows: registry.histogram("inventory_drain_batch_rows", SIZES, "(Product, hour) rows of one applied batch"),
             duration: registry.histograms(

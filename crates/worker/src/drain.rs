@@ -7,11 +7,12 @@
 //! set aside, in the transaction of its batch.
 
 use crate::config::DrainArgs;
+use crate::merge::Held;
 use anyhow::{Context, ensure};
-use domain::view::{Tally, parse_records};
+use domain::view::{PartlyCounted, Tally, parse_records};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use storage::mysql::pause;
 use storage::mysql::view_counts::{self, Applied};
@@ -50,6 +51,9 @@ pub(crate) struct Drain {
     redis: Redis,
     args: DrainArgs,
     worker: String,
+    held: Arc<Held>,
+    /// The batches that were last found void; one a shard at most.
+    void: Mutex<BTreeSet<String>>,
     metrics: Arc<DrainMetrics>,
     report: Report,
 }
@@ -77,8 +81,9 @@ struct Report {
 }
 
 impl Drain {
-    pub(crate) fn new(mysql: MySql, redis: Redis, args: DrainArgs, metrics: Arc<DrainMetrics>) -> Self {
-        Self { mysql, redis, args, worker: Uuid::new_v4().simple().to_string(), metrics, report: Report::default() }
+    pub(crate) fn new(mysql: MySql, redis: Redis, args: DrainArgs, held: Arc<Held>, metrics: Arc<DrainMetrics>) -> Self {
+        let worker = Uuid::new_v4().simple().to_string();
+        Self { mysql, redis, args, worker, held, void: Mutex::default(), metrics, report: Report::default() }
     }
 
     /// Drains until the process is asked to stop; then finishes the batches in hand and returns.
@@ -122,7 +127,9 @@ impl Drain {
                 }
             }
             // Not part of the select: a step is never cancelled.
-            match self.step_unless_paused(shard, paused).await {
+            let step = self.step_unless_paused(shard, paused).await;
+            self.held.note(shard, matches!(step, Err(_) | Ok(Step::Paused)));
+            match step {
                 Ok(step) => {
                     self.note_pause(shard, &mut paused, step);
                     pace.after(step);
@@ -149,21 +156,26 @@ impl Drain {
         let started = Instant::now();
         let new_id = Uuid::new_v4().to_string();
         let claim = Claim { new_id: &new_id, worker: &self.worker, deadline: self.args.batch_deadline, most_views: self.args.batch_views };
-        let (batch, records, more) = match view_queue::claim(&session, &self.redis.keys, shard, &claim).await? {
+        let turn = self.held.turn.lock().await;
+        let claimed = view_queue::claim(&session, &self.redis.keys, shard, &claim).await?;
+        drop(turn);
+        let (batch, records, more) = match claimed {
             Claimed::Nothing => return Ok(Step::Empty),
             Claimed::Busy => return Ok(Step::Busy),
             Claimed::Batch { id, records, more } => (id, records, more),
         };
         let records = parse_records(records);
-        let ids: BTreeSet<u64> = records.iter().flatten().flat_map(|record| record.counts.iter().map(|(id, _)| *id)).collect();
+        let ids: BTreeSet<u64> = records.iter().flatten().flat_map(|record| record.counts.iter().map(|count| count.product_id)).collect();
         self.metrics.duration[DrainStage::Read].observe(started.elapsed());
         pause_point::reached(PausePoint::AfterClaim, shard).await;
 
         let started = Instant::now();
-        let (mysql, applied) = (self.mysql.clone(), batch.clone());
-        let apply = async move { view_counts::apply(&mysql, shard, &applied, records).await };
-        let Applied::Counted(tally) = self.mysql.detached(MysqlOp::Apply, Kind::Unknown, APPLY_LIMIT, apply).await? else {
-            return Ok(Step::Paused);
+        let (mysql, applied, partly) = (self.mysql.clone(), batch.clone(), self.partly_counted(&batch));
+        let apply = async move { view_counts::apply(&mysql, shard, &applied, records, partly).await };
+        let tally = match self.mysql.detached(MysqlOp::Apply, Kind::Unknown, APPLY_LIMIT, apply).await? {
+            Applied::Counted(tally) => tally,
+            Applied::Paused => return Ok(Step::Paused),
+            Applied::Void => return Err(self.found_void(batch)),
         };
         self.metrics.duration[DrainStage::Mysql].observe(started.elapsed());
         self.note(shard, &batch, &tally);
@@ -174,6 +186,23 @@ impl Drain {
         self.metrics.duration[DrainStage::Settle].observe(started.elapsed());
         pause_point::reached(PausePoint::AfterSettle, shard).await;
         Ok(Step::Settled { more })
+    }
+
+    /// A batch that was void, and is there again, is Redis's own: somebody brought back a past that was given up.
+    fn partly_counted(&self, batch: &str) -> PartlyCounted {
+        let was_void = self.void.lock().unwrap_or_else(PoisonError::into_inner).remove(batch);
+        if was_void { PartlyCounted::IsSetAside } else { PartlyCounted::Voids }
+    }
+
+    fn found_void(&self, batch: String) -> Error {
+        let error = Error::new(Kind::Corrupt, format!("batch {batch} is in MySQL in part: it is of a past that Redis has lost"));
+        let mut void = self.void.lock().unwrap_or_else(PoisonError::into_inner);
+        if void.len() >= usize::from(self.redis.keys.shards().count()) {
+            // Those that did not come again.
+            void.clear();
+        }
+        void.insert(batch);
+        error
     }
 
     async fn settle(&self, session: &Session, shard: u16, batch: &str, tally: &Tally, ids: &BTreeSet<u64>) -> Result<(), Error> {

@@ -6,6 +6,7 @@
 mod check;
 mod config;
 mod drain;
+mod merge;
 mod retention;
 mod sweep;
 mod tail;
@@ -14,6 +15,7 @@ use anyhow::{Context, anyhow};
 use clap::Parser;
 use config::Config;
 use drain::Drain;
+use merge::Held;
 use retention::Retention;
 use std::net::TcpListener;
 use std::process::ExitCode;
@@ -74,7 +76,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let retention = Retention { mysql: mysql.clone(), redis: redis.clone(), metrics: retained };
     tokio::spawn(retention.run(shutdown.clone()));
     tokio::spawn(Tail::new(mysql.clone(), redis.clone(), tail).run(shutdown.clone()));
-    let drain = Arc::new(Drain::new(mysql, redis, config.drain, drain));
+    let held = Held::new(redis.keys.shards().count());
+    tokio::spawn(merge::run(redis.clone(), held.clone(), drain.clone(), shutdown.clone()));
+    let drain = Arc::new(Drain::new(mysql, redis, config.drain, held, drain));
     let draining = drain.run(&shutdown);
     tokio::pin!(draining);
     tokio::select! {

@@ -8,7 +8,7 @@ use super::{MySql, Tx, number_list, pause, take};
 use crate::{Error, Kind};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use domain::ProductId;
-use domain::view::{Mark, NoRecord, Parsed, Reason, SetAside, Tally, Writer};
+use domain::view::{Mark, NoRecord, Parsed, PartlyCounted, Reason, SetAside, Tally, Writer};
 use mysql_async::Row;
 use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
@@ -29,6 +29,8 @@ pub enum Applied {
     Counted(Tally),
     /// An operator holds the drain; nothing was changed.
     Paused,
+    /// It is of a past that Redis has lost; nothing was changed. See [`PartlyCounted::Voids`].
+    Void,
 }
 
 /// Adds a batch to MySQL in one transaction. Call it inside [`MySql::detached`].
@@ -36,7 +38,7 @@ pub enum Applied {
 /// # Errors
 /// `Unknown` when COMMIT was sent and not answered; every other kind means that nothing was added.
 /// In all cases the same batch may be applied again.
-pub async fn apply(mysql: &MySql, shard: u16, batch: &str, records: Vec<Parsed>) -> Result<Applied, Error> {
+pub async fn apply(mysql: &MySql, shard: u16, batch: &str, records: Vec<Parsed>, partly: PartlyCounted) -> Result<Applied, Error> {
     let mut tx = mysql.begin().await?;
     if pause::lock_shard(&mut tx, shard).await?.is_some() {
         tx.rollback().await?;
@@ -46,7 +48,10 @@ pub async fn apply(mysql: &MySql, shard: u16, batch: &str, records: Vec<Parsed>)
     let marks = marks(&mut tx, shard, &records).await?;
     pause_point::reached(PausePoint::AfterWatermarks, shard).await;
     let kept = kept_text(&mut tx, batch, &records).await?;
-    let mut tally = Tally::new(&records, &marks, &kept);
+    let Ok(mut tally) = Tally::new(&records, &marks, &kept, partly) else {
+        tx.rollback().await?;
+        return Ok(Applied::Void);
+    };
     if tally.counted_records == 0 {
         // Nothing counted: `last_batch` must go on naming the batch that did.
         tx.rollback().await?;
@@ -61,7 +66,7 @@ pub async fn apply(mysql: &MySql, shard: u16, batch: &str, records: Vec<Parsed>)
 }
 
 async fn marks(tx: &mut Tx, shard: u16, records: &[Parsed]) -> Result<HashMap<Writer, Mark>, Error> {
-    let writers: BTreeSet<Writer> = records.iter().flatten().map(|record| record.writer).collect();
+    let writers: BTreeSet<Writer> = records.iter().flatten().flat_map(|record| record.parts.iter().map(|part| part.writer)).collect();
     if writers.is_empty() {
         return Ok(HashMap::new());
     }

@@ -7,13 +7,14 @@
 //! | `<prefix>:owner` | string: deployment id | the first process | every process that connects | for ever |
 //! | `<prefix>:{<shard>}:c:<run8>:p:<id>` | string: product entry, see `product_cache.rs` | catalog; deleted by tail, check, operators too | catalog, check | `INVENTORY_CACHE_TTL` ± 10 % |
 //! | `<prefix>:{<shard>}:t:<run8>:<id>` | string: views in MySQL, a bare number because settle adds to it | catalog, settle | catalog | `INVENTORY_CACHE_TTL` ± 10 % |
-//! | `<prefix>:{<shard>}:open` | list of records | push | claim | until claimed |
+//! | `<prefix>:{<shard>}:open` | list of records as they were pushed | push, merge | claim, merge | until claimed |
+//! | `<prefix>:{<shard>}:merged` | list of records that stand before those of `open`: joined ones, and what cannot be joined | merge, claim | claim, merge | until claimed |
 //! | `<prefix>:{<shard>}:batch`, `:batch_id`, `:sums` | the one sealed batch: records, its UUID, hash id → views (`#` entries, `=` views) | claim | worker | until settled |
 //! | `<prefix>:{<shard>}:pend` | hash id → views accepted and not settled | push, settle | catalog | until settled |
 //! | `<prefix>:{<shard>}:wseq` | hash writer → `<seq> <accepted>` | push; a worker forgets | push, status, flush | 7 days after the writer's last view came to MySQL |
 //! | `<prefix>:{<shard>}:ids:<window>` | set: id of an event and its product, see `event_ids.rs` | push | push | 21 minutes |
-//! | `<prefix>:{<shard>}:waiting` | number: views in `open` | push, claim | push, worker, status | for ever |
-//! | `<prefix>:{<shard>}:entries` | number: (product, record) pairs in `open` and `batch`, which the capacity bounds | push, claim, settle | API, status | for ever |
+//! | `<prefix>:{<shard>}:waiting` | number: views in `open` and `merged` | push, claim | push, worker, status | for ever |
+//! | `<prefix>:{<shard>}:entries` | number: (product, hour, record) entries in `open`, `merged` and `batch`, which the capacity bounds | push, merge, claim, settle | API, status | for ever |
 //! | `<prefix>:{<shard>}:sv` | number: claims and settles so far | claim, settle | catalog, status | for ever |
 //! | `<prefix>:{<shard>}:ready` | list of tickets | push, flush | worker (BLPOP) | until claimed |
 //! | `<prefix>:{<shard>}:claimant` | string: the worker that has the batch to itself | claim, settle | claim | `INVENTORY_BATCH_DEADLINE` |
@@ -38,6 +39,7 @@ pub(crate) struct Queue {
     /// What the names of the shard's keys begin with.
     prefix: String,
     pub(crate) open: String,
+    pub(crate) merged: String,
     pub(crate) batch: String,
     pub(crate) batch_id: String,
     pub(crate) sums: String,
@@ -57,6 +59,7 @@ impl Keys {
             Queue {
                 prefix: key(""),
                 open: key("open"),
+                merged: key("merged"),
                 batch: key("batch"),
                 batch_id: key("batch_id"),
                 sums: key("sums"),

@@ -13,6 +13,7 @@ mod info;
 pub mod inspect;
 mod invalidate;
 pub mod keys;
+pub mod merge;
 mod node;
 pub mod product_cache;
 mod scripts;

@@ -8,6 +8,7 @@ pub(crate) struct Scripts {
     pub(crate) replace: Script,
     pub(crate) discard: Script,
     pub(crate) push: Script,
+    pub(crate) merge: Script,
     pub(crate) claim: Script,
     pub(crate) settle: Script,
     pub(crate) shown: Script,
@@ -23,6 +24,7 @@ pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     replace: Script::new(include_str!("lua/replace.lua")),
     discard: Script::new(include_str!("lua/discard.lua")),
     push: Script::new(include_str!("lua/push.lua")),
+    merge: Script::new(include_str!("lua/merge.lua")),
     claim: Script::new(include_str!("lua/claim.lua")),
     settle: Script::new(include_str!("lua/settle.lua")),
     shown: Script::new(include_str!("lua/shown.lua")),
@@ -34,12 +36,13 @@ pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
 });
 
 impl Scripts {
-    pub(crate) fn all(&self) -> [&Script; 12] {
+    pub(crate) fn all(&self) -> [&Script; 13] {
         [
             &self.acquire,
             &self.replace,
             &self.discard,
             &self.push,
+            &self.merge,
             &self.claim,
             &self.settle,
             &self.shown,

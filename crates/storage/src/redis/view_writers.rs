@@ -39,7 +39,7 @@ pub(crate) struct Known {
 /// As any command.
 pub(crate) async fn writers(session: &Session, keys: &Keys, shard: u16) -> Result<Option<Writers>, Error> {
     let queue = keys.queue(shard);
-    let mut call = invoke(&SCRIPTS.writers, &[&queue.wseq, &queue.entries, &queue.open, &queue.batch]);
+    let mut call = invoke(&SCRIPTS.writers, &[&queue.wseq, &queue.entries, &queue.merged, &queue.open, &queue.batch]);
     let reply: Vec<::redis::Value> = session.script(RedisOp::Sweep, call.arg(MOST_LOOKED_THROUGH)).await?;
     let mut reply = reply.into_iter();
     let Some(waiting) = reply.next() else { return Ok(None) };
