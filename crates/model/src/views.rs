@@ -2,8 +2,9 @@
 //!
 //! Pushes 0 and 2 are writer A's, push 1 is writer B's; they carry 1, 2 and 4 views, so that a sum tells its parts. A writer has
 //! one push under way. The rules are those of `api::ingest`, `worker::drain`, `mysql::view_counts` and
-//! `redis::shown_views`; a [`Protocol`] may lack one of them. The merging of waiting records is not built yet: what it
-//! must keep to is settled here first.
+//! `redis::shown_views` and `redis::merge`; a [`Protocol`] may lack one of them. Here any two neighbours that wait are merged;
+//! the code merges from the head, which is some of it. That a batch of a past that was given up may come back, so that the
+//! sealed batch is partly counted, is no fault here: somebody must bring it back.
 
 mod drain;
 mod records;
@@ -26,11 +27,22 @@ pub struct Protocol {
     pub last_batch_always: bool,
     /// Records that were first sent to different runs of Redis are merged.
     pub merges_across_runs: bool,
+    /// A merged record counts although some of its parts do not stand above their watermarks.
+    pub counts_in_part: bool,
+    /// A merged record that is partly counted is dropped, and the rest of its batch applied.
+    pub drops_alone: bool,
 }
 
 impl Protocol {
-    pub const OURS: Self =
-        Self { push_checks: true, shard_lock: true, total_looks_at_last_batch: true, last_batch_always: false, merges_across_runs: false };
+    pub const OURS: Self = Self {
+        push_checks: true,
+        shard_lock: true,
+        total_looks_at_last_batch: true,
+        last_batch_always: false,
+        merges_across_runs: false,
+        counts_in_part: false,
+        drops_alone: false,
+    };
 }
 
 /// How often each fault may happen; `merges` and `fsyncs` are no faults, but rare.

@@ -120,3 +120,17 @@ fn records_merged_across_runs_can_be_stuck_for_ever() {
     let faults = Faults { crashes: 1, merges: 1, fsyncs: 2, ..NONE };
     assert_broken(&Views { protocol: across, faults, everysec: true, ..MYSQL }, Promise::NothingStuck, "are merged");
 }
+
+#[test]
+fn a_merged_record_that_counts_for_its_last_part_counts_the_first_twice() {
+    let in_part = Protocol { counts_in_part: true, ..Protocol::OURS };
+    let faults = Faults { crashes: 1, merges: 1, fsyncs: 2, ..NONE };
+    assert_broken(&Views { protocol: in_part, faults, everysec: true, ..MYSQL }, Promise::NeverTwice, "are merged");
+}
+
+#[test]
+fn a_partly_counted_record_dropped_from_its_batch_is_lost_for_good() {
+    let alone = Protocol { drops_alone: true, ..Protocol::OURS };
+    let faults = Faults { crashes: 1, merges: 1, fsyncs: 1, ..NONE };
+    assert_broken(&Views { protocol: alone, faults, everysec: true, pushes: 3, ..MYSQL }, Promise::NothingLost, "are merged");
+}

@@ -44,7 +44,7 @@ impl Views {
     }
 
     fn judge(&self, s: &State, j: usize, batch: Batch, steps: &mut Steps<Self>) {
-        let Some(judged) = judged(&batch.records, s.mysql.marks) else {
+        let Some(judged) = self.judged(&batch.records, s.mysql.marks) else {
             // The batch is of a past that Redis has lost. ROLLBACK; nothing of it is applied.
             if s.redis.batch_id == Some(batch.id) {
                 steps.broken(Promise::NothingStuck, || format!("a record of the sealed batch {} is partly counted", batch.id));
@@ -128,17 +128,20 @@ fn ends(s: &mut State, j: usize) {
     s.mark_locks = s.mark_locks.map(|lock| lock.filter(|lock| *lock != name(j)));
 }
 
-/// What counts above the watermarks; `None` when a merged record was counted in part.
-fn judged(records: &Records, mut marks: [u8; 2]) -> Option<Judged> {
-    let mut counted = Vec::new();
-    for record in records.iter() {
-        let parts = || record.pushes.each().map(|push| (writer_of(push), seq_of(push)));
-        if parts().all(|(writer, seq)| seq > marks[writer]) {
-            parts().for_each(|(writer, seq)| marks[writer] = marks[writer].max(seq));
-            counted.push(record);
-        } else if parts().any(|(writer, seq)| seq > marks[writer]) {
-            return None;
+impl Views {
+    /// What counts above the watermarks; `None` when a merged record was counted in part.
+    fn judged(&self, records: &Records, mut marks: [u8; 2]) -> Option<Judged> {
+        let mut counted = Vec::new();
+        for record in records.iter() {
+            let parts = || record.pushes.each().map(|push| (writer_of(push), seq_of(push)));
+            let (all, any) = (parts().all(|(writer, seq)| seq > marks[writer]), parts().any(|(writer, seq)| seq > marks[writer]));
+            if all || any && self.protocol.counts_in_part {
+                parts().for_each(|(writer, seq)| marks[writer] = marks[writer].max(seq));
+                counted.push(record);
+            } else if any && !self.protocol.drops_alone {
+                return None;
+            }
         }
+        Some(Judged { records: Records::of(counted.into_iter()), marks })
     }
-    Some(Judged { records: Records::of(counted.into_iter()), marks })
 }
