@@ -21,6 +21,8 @@ pub struct ShopOptions {
     pub redis: RedisOptions,
     /// A second Redis for the product cache.
     pub cache_redis: Option<RedisOptions>,
+    /// Of the view queue; 4 by default.
+    pub shards: Option<u16>,
     /// Further settings of all programs.
     pub environment: Vec<(&'static str, String)>,
 }
@@ -113,12 +115,12 @@ impl Shop {
         let client = reqwest::Client::builder().timeout(std::time::Duration::from_secs(30)).build().expect("a client can be built");
         let environment = options.environment;
         let shop = Self { redis, cache_redis, mysql, mysql_port, database, dir, environment, sql, client };
-        shop.migrate().await;
+        shop.migrate(options.shards.unwrap_or(4)).await;
         shop
     }
 
     /// Makes the database as its migration user and gives each program the rights of `deploy/grants.sql`.
-    async fn migrate(&self) {
+    async fn migrate(&self, shards: u16) {
         let database = &self.database;
         self.run(&format!("CREATE DATABASE {database} CHARACTER SET utf8mb4")).await;
         for user in ["inventory_migrate", "inventory_api", "inventory_worker"] {
@@ -134,7 +136,9 @@ impl Shop {
         }
         let metrics = Arc::new(StoreMetrics::new(&Registry::new("tests")));
         let mysql = MySql::new(&self.mysql_url("inventory_migrate"), 4, metrics).expect("the URL is well formed");
-        migrations::migrate(&mysql, Shards::new(4).expect("4 shards")).await.expect("the database can be migrated");
+        migrations::migrate(&mysql, Shards::new(shards).expect("a queue may have so many shards"))
+            .await
+            .expect("the database can be migrated");
         for grant in after {
             self.run(grant).await;
         }

@@ -24,6 +24,7 @@ mod faults {
     mod letters;
     mod merging;
     mod oldest_age;
+    mod outage;
     mod price_batches;
     mod price_traces;
     mod prices;

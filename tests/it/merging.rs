@@ -1,7 +1,7 @@
 //! The merging of waiting records: what it leaves in Redis, and that each view counts in its hour all the same.
 
 use domain::view::{Queued, Record, Writer};
-use harness::{Books, SOON, Shop, eventually, seed};
+use harness::{Books, SOON, Shop, seed};
 use std::collections::{BTreeMap, HashMap};
 use storage::redis::merge::{self, Merged};
 use storage::redis::view_queue::{self, Claim, Claimed};
@@ -10,6 +10,9 @@ use uuid::Uuid;
 /// A shard, and products of it.
 const SHARD: u16 = 2;
 const HOUR_MS: u64 = 3_600_000;
+
+/// As an API sends a push.
+const SENDINGS: u32 = 100;
 
 /// One writer of an API, whose pushes carry the time that a test wants.
 pub(crate) struct Pusher {
@@ -23,16 +26,21 @@ impl Pusher {
         Self { writer: Writer::new(Uuid::new_v4()), seq: 0, accepted: 0 }
     }
 
-    /// Pushes views of products of one shard, as sent first under the run of now.
+    /// Pushes views of products of one shard, as sent first under the run of now; again if the answer does not come in time.
     pub(crate) async fn push(&mut self, books: &Books, at_ms: u64, counts: &[(u64, u64)]) {
-        let session = eventually("Redis is there", SOON, async || books.redis.queue.session().ok()).await;
         self.seq += 1;
-        let run8 = session.run8().to_string();
+        let run8 = books.redis.queue.session().unwrap().run8().to_string();
         let record = Record { writer: self.writer, seq: self.seq, accepted: self.accepted, run8, at_ms, counts: counts.to_vec() };
         let shard = (counts[0].0 % u64::from(books.redis.keys.shards().count())) as u16;
-        let pushed = view_queue::push(&session, &books.redis.keys, shard, &record, &[], u64::MAX).await.unwrap();
-        assert!(pushed.stored);
-        self.accepted = pushed.accepted;
+        for _ in 0..SENDINGS {
+            books.redis.queue.wait(SOON).await;
+            let Ok(session) = books.redis.queue.session() else { continue };
+            if let Ok(pushed) = view_queue::push(&session, &books.redis.keys, shard, &record, &[], u64::MAX).await {
+                self.accepted = pushed.accepted;
+                return;
+            }
+        }
+        panic!("Redis does not answer");
     }
 }
 
