@@ -7,7 +7,7 @@ use domain::view::{PartlyCounted, Record, Tally, Writer, parse_records};
 use std::sync::Arc;
 use std::time::Duration;
 use storage::mysql::migrations;
-use storage::mysql::view_counts::{self, Applied};
+use storage::mysql::view_counts::{self, Applied, OnRefusal};
 use storage::redis::event_ids::Event;
 use storage::redis::view_queue::{self, Pushed};
 use storage::settings::StoreArgs;
@@ -88,7 +88,7 @@ impl Books {
     pub async fn apply(&self, shard: u16, batch: &str, texts: Vec<Vec<u8>>) -> Result<Tally, storage::Error> {
         let (mysql, batch, records) = (self.mysql.clone(), batch.to_owned(), parse_records(texts));
         let apply = async move {
-            match view_counts::apply(&mysql, shard, &batch, records, PartlyCounted::Voids).await? {
+            match view_counts::apply(&mysql, shard, &batch, records, PartlyCounted::Voids, OnRefusal::Fail).await? {
                 Applied::Counted(tally) => Ok(tally),
                 Applied::Paused => panic!("the queue is paused"),
                 Applied::Void => panic!("the batch is of a past that was lost"),

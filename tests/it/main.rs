@@ -25,6 +25,7 @@ mod faults {
     mod merging;
     mod oldest_age;
     mod outage;
+    mod poison;
     mod price_batches;
     mod price_traces;
     mod prices;

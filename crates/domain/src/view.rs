@@ -159,10 +159,12 @@ pub enum Reason {
     OutOfRange,
     /// No such product in MySQL.
     UnknownProduct,
+    /// MySQL refused the sum of this product and hour for its data, time after time.
+    Refused,
 }
 
 impl Reason {
-    pub const ALL: [Self; 3] = [Self::Unparsable, Self::OutOfRange, Self::UnknownProduct];
+    pub const ALL: [Self; 4] = [Self::Unparsable, Self::OutOfRange, Self::UnknownProduct, Self::Refused];
 
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -170,6 +172,7 @@ impl Reason {
             Self::Unparsable => "unparsable",
             Self::OutOfRange => "out_of_range",
             Self::UnknownProduct => "unknown_product",
+            Self::Refused => "refused",
         }
     }
 }
@@ -177,8 +180,20 @@ impl Reason {
 /// Views, or text, that a batch sets aside as a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SetAside {
-    Views { product_id: u64, hour: u64, views: u64, reason: Reason },
+    Views {
+        product_id: u64,
+        hour: u64,
+        views: u64,
+        reason: Reason,
+    },
     Text(NoRecord),
+    /// [`Reason::Refused`], in the server's words.
+    Refused {
+        product_id: u64,
+        hour: u64,
+        views: u64,
+        why: String,
+    },
 }
 
 /// What becomes of a merged record of which some parts are in MySQL and some are not. Redis has fallen back to before the
@@ -210,6 +225,8 @@ pub struct Tally {
     pub dropped_records: usize,
     /// Time of the oldest counted record, milliseconds since 1970 UTC.
     pub oldest_at_ms: Option<u64>,
+    /// How often its sums were halved to find what MySQL refuses.
+    pub halvings: usize,
 }
 
 impl Tally {
@@ -291,6 +308,13 @@ impl Tally {
         });
     }
 
+    /// Sets aside the views of one product and hour, which MySQL refuses.
+    pub fn set_aside_refused(&mut self, product_id: u64, hour: u64, why: String) {
+        if let Some(views) = self.hours.remove(&(product_id, hour)) {
+            self.set_aside.push(SetAside::Refused { product_id, hour, views, why });
+        }
+    }
+
     /// Sums per product over all hours, ascending by id: the order in which rows are locked.
     #[must_use]
     pub fn products(&self) -> BTreeMap<u64, u64> {
@@ -312,7 +336,7 @@ impl Tally {
     #[must_use]
     pub fn dead(&self) -> u64 {
         self.set_aside.iter().fold(0, |sum, letter| match letter {
-            SetAside::Views { views, .. } => sum.saturating_add(*views),
+            SetAside::Views { views, .. } | SetAside::Refused { views, .. } => sum.saturating_add(*views),
             SetAside::Text(_) => sum,
         })
     }

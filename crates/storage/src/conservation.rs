@@ -2,13 +2,13 @@
 //!
 //! Each shard is read as one moment of both stores, as `status.rs` does; sums within MySQL are read by one statement.
 
-use crate::mysql::view_sums;
+use crate::mysql::view_checks;
 use crate::status::{Account, ShardMoment, moments};
 use crate::{Error, MySql, Redis};
 use domain::view::Writer;
 use std::fmt;
 
-pub use crate::mysql::view_sums::HoursDiffer;
+pub use crate::mysql::view_checks::HoursDiffer;
 
 /// Something that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +94,7 @@ fn of_shard(shard: u16, moment: &ShardMoment) -> Vec<Fault> {
 /// # Errors
 /// MySQL is away.
 pub async fn of_totals(mysql: &MySql) -> Result<Option<Fault>, Error> {
-    let (totals, persisted) = view_sums::totals_and_persisted(mysql).await?;
+    let (totals, persisted) = view_checks::totals_and_persisted(mysql).await?;
     Ok((totals != persisted).then_some(Fault::Totals { totals, persisted }))
 }
 
@@ -103,5 +103,5 @@ pub async fn of_totals(mysql: &MySql) -> Result<Option<Fault>, Error> {
 /// # Errors
 /// MySQL is away.
 pub async fn of_hours(mysql: &MySql, after: u64, last: u64) -> Result<Vec<Fault>, Error> {
-    Ok(view_sums::hours_differ(mysql, after, last).await?.into_iter().map(Fault::Hours).collect())
+    Ok(view_checks::hours_differ(mysql, after, last).await?.into_iter().map(Fault::Hours).collect())
 }

@@ -64,6 +64,12 @@ impl Error {
         self.code
     }
 
+    /// Whether MySQL refused data, rather than that something stored cannot be read: other data in its place may pass.
+    #[must_use]
+    pub fn is_refusal_of_data(&self) -> bool {
+        self.kind == Kind::Corrupt && self.code.is_some()
+    }
+
     /// Whether it waited for another's lock for as long as a session waits; to run the transaction again would wait as long.
     #[must_use]
     pub fn is_lock_wait(&self) -> bool {

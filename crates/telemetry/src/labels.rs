@@ -188,7 +188,9 @@ labels! {
         /// Every record stood at or below its watermark.
         AlreadyApplied = "already_applied",
         Retried = "retried",
+        /// Of those applied: its sums were halved, because MySQL refused some of them for their data.
         Split = "split",
+        /// Of those applied: something of it was set aside.
         Dead = "dead",
     }
 

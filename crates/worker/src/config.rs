@@ -41,4 +41,8 @@ pub(crate) struct DrainArgs {
     /// How long a worker has a batch to itself; after that another may apply it too, which counts nothing twice
     #[arg(long, env = "INVENTORY_BATCH_DEADLINE", default_value = "2s", value_parser = parse_duration)]
     pub(crate) batch_deadline: Duration,
+    /// Tries of a batch that MySQL refuses for its data, before what it refuses is found by halving and set aside;
+    /// every other failure is retried for ever
+    #[arg(long, env = "INVENTORY_RETRY_LIMIT", value_name = "TRIES", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) retry_limit: u32,
 }

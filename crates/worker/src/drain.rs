@@ -3,19 +3,19 @@
 //! [`step`](Drain::step) is one round of one shard: claim → tally → apply → settle. It may be stopped, killed or
 //! repeated at any point: until settle the batch is in Redis, and the watermarks in MySQL decide what counts.
 //! [`run`](Drain::run) is the loop around it: when to claim, how long to wait after a failure, when to stop.
-//! It never gives up: MySQL away, a deadlock or a full table are waited out; only what can never be counted is
-//! set aside, in the transaction of its batch.
+//! It never gives up: MySQL away, a deadlock or a full table are waited out; only what can never be counted, and what
+//! MySQL refuses for its data time after time, is set aside, in the transaction of its batch.
 
 use crate::config::DrainArgs;
 use crate::merge::Held;
 use anyhow::{Context, ensure};
-use domain::view::{PartlyCounted, Tally, parse_records};
+use domain::view::{PartlyCounted, SetAside, Tally, parse_records};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use storage::mysql::pause;
-use storage::mysql::view_counts::{self, Applied};
+use storage::mysql::view_counts::{self, Applied, OnRefusal};
 use storage::redis::view_queue::{self, Claim, Claimed, Tickets};
 use storage::redis::{Redis, Session};
 use storage::watch::now_ms;
@@ -36,6 +36,10 @@ const APPLY_LIMIT: Duration = Duration::from_secs(10);
 /// Pause after a failure: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Pause between the tries of a batch that is refused for its data: eight of them are over in less than a second, so that
+/// the views behind it wait no longer than that, and a trigger that is just being replaced is back.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
 
 /// Between looks at a queue that an operator holds. Views are drained again at most this long after the resume.
 const PAUSED_LOOK: Duration = Duration::from_millis(500);
@@ -69,6 +73,26 @@ pub(crate) enum Step {
     Paused,
     /// A batch was settled; `more` waits behind it.
     Settled { more: bool },
+}
+
+/// The batch that MySQL refused last for its data. Another worker, or the next process, begins to count anew.
+#[derive(Debug, Default)]
+struct Refused {
+    batch: String,
+    tries: u32,
+}
+
+impl Refused {
+    fn add(&mut self, batch: &str) {
+        if self.batch != batch {
+            *self = Self { batch: batch.to_owned(), tries: 0 };
+        }
+        self.tries = self.tries.saturating_add(1);
+    }
+
+    fn tries_of(&self, batch: &str) -> u32 {
+        if self.batch == batch { self.tries } else { 0 }
+    }
 }
 
 /// What the worker did since its last line in the log.
@@ -115,7 +139,7 @@ impl Drain {
 
     async fn run_shard(&self, shard: u16, wake: &Notify, shutdown: &Shutdown) {
         let mut pace = Pace::new(self.args.flush_interval);
-        let mut paused = false;
+        let (mut paused, mut refused) = (false, Refused::default());
         while !shutdown.is_requested() {
             tokio::select! {
                 () = shutdown.requested() => break,
@@ -127,7 +151,7 @@ impl Drain {
                 }
             }
             // Not part of the select: a step is never cancelled.
-            let step = self.step_unless_paused(shard, paused).await;
+            let step = self.step_unless_paused(shard, paused, &mut refused).await;
             self.held.note(shard, matches!(step, Err(_) | Ok(Step::Paused)));
             match step {
                 Ok(step) => {
@@ -135,7 +159,9 @@ impl Drain {
                     pace.after(step);
                 }
                 Err(error) => {
-                    let pause = pace.after_failure();
+                    // What is refused even in pieces is no batch's fault, and waits like any other failure.
+                    let counts = error.is_refusal_of_data() && refused.tries <= self.args.retry_limit;
+                    let pause = if counts { pace.after_refusal() } else { pace.after_failure() };
                     self.alert(shard, &error, pause);
                 }
             }
@@ -143,15 +169,15 @@ impl Drain {
     }
 
     /// While the drain is held one small read tells whether it still is, instead of a claim and a transaction.
-    async fn step_unless_paused(&self, shard: u16, paused: bool) -> Result<Step, Error> {
-        if paused && pause::state(&self.mysql).await?.is_some() { Ok(Step::Paused) } else { self.step(shard).await }
+    async fn step_unless_paused(&self, shard: u16, paused: bool, refused: &mut Refused) -> Result<Step, Error> {
+        if paused && pause::state(&self.mysql).await?.is_some() { Ok(Step::Paused) } else { self.step(shard, refused).await }
     }
 
     /// One round of one shard.
     ///
     /// # Errors
     /// A store is away, or MySQL refuses the batch. Nothing is lost; try again.
-    pub(crate) async fn step(&self, shard: u16) -> Result<Step, Error> {
+    async fn step(&self, shard: u16, refused: &mut Refused) -> Result<Step, Error> {
         let session = self.redis.queue.session()?;
         let started = Instant::now();
         let new_id = Uuid::new_v4().to_string();
@@ -170,12 +196,19 @@ impl Drain {
         pause_point::reached(PausePoint::AfterClaim, shard).await;
 
         let started = Instant::now();
+        let on_refusal = if refused.tries_of(&batch) < self.args.retry_limit { OnRefusal::Fail } else { OnRefusal::SetAside };
         let (mysql, applied, partly) = (self.mysql.clone(), batch.clone(), self.partly_counted(&batch));
-        let apply = async move { view_counts::apply(&mysql, shard, &applied, records, partly).await };
-        let tally = match self.mysql.detached(MysqlOp::Apply, Kind::Unknown, APPLY_LIMIT, apply).await? {
-            Applied::Counted(tally) => tally,
-            Applied::Paused => return Ok(Step::Paused),
-            Applied::Void => return Err(self.found_void(batch)),
+        let apply = async move { view_counts::apply(&mysql, shard, &applied, records, partly, on_refusal).await };
+        let tally = match self.mysql.detached(MysqlOp::Apply, Kind::Unknown, APPLY_LIMIT, apply).await {
+            Ok(Applied::Counted(tally)) => tally,
+            Ok(Applied::Paused) => return Ok(Step::Paused),
+            Ok(Applied::Void) => return Err(self.found_void(batch)),
+            Err(error) => {
+                if error.is_refusal_of_data() {
+                    refused.add(&batch);
+                }
+                return Err(error);
+            }
         };
         self.metrics.duration[DrainStage::Mysql].observe(started.elapsed());
         self.note(shard, &batch, &tally);
@@ -241,7 +274,16 @@ impl Drain {
         if let Some(oldest) = tally.oldest_at_ms {
             self.metrics.delay.observe(Duration::from_millis(now.saturating_sub(oldest)));
         }
+        if tally.halvings > 0 {
+            self.metrics.batches[BatchResult::Split].inc();
+        }
+        let refused = tally.set_aside.iter().filter_map(|letter| if let SetAside::Refused { why, .. } = letter { Some(why) } else { None });
+        if let Some(why) = refused.clone().next() {
+            let (letters, halvings) = (refused.count(), tally.halvings);
+            tracing::error!(shard, batch, letters, halvings, "set aside what MySQL refuses for its data, product by hour: {why}");
+        }
         if !tally.set_aside.is_empty() {
+            self.metrics.batches[BatchResult::Dead].inc();
             self.report.set_aside.fetch_add(tally.set_aside.len() as u64, Ordering::Relaxed);
             tracing::warn!(shard, batch, letters = tally.set_aside.len(), views = tally.dead(), "set aside what cannot be counted");
         }
@@ -320,6 +362,13 @@ impl Pace {
         let at_once = step == Step::Settled { more: true };
         let wait = if step == Step::Paused { PAUSED_LOOK } else { self.interval };
         self.due = if at_once { now } else { now + wait };
+    }
+
+    /// A short pause that does not grow.
+    fn after_refusal(&mut self) -> Duration {
+        self.due = Instant::now() + REFUSAL_PAUSE;
+        self.left_empty = false;
+        REFUSAL_PAUSE
     }
 
     /// Doubles the pause, give or take a quarter so that workers do not march in step.

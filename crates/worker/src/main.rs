@@ -32,8 +32,6 @@ fn main() -> ExitCode {
     let config = Config::parse();
     let run = || {
         refuse_unknown_variables(std::env::vars_os()).map_err(|error| anyhow!(error))?;
-        // Acting upon it comes with the splitting of batches; whoever sets it relies on that.
-        anyhow::ensure!(std::env::var_os("INVENTORY_RETRY_LIMIT").is_none(), "INVENTORY_RETRY_LIMIT is not supported yet; leave it out");
         config.log.init().map_err(|error| anyhow!(error))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
         let result = runtime.block_on(run(config));

@@ -9,14 +9,13 @@
 //! `counted` means that Redis may still cache totals without the letter's views; see [`finish_replays`]. A letter that is
 //! dropped stays in `view_shards.dead` and so in the account: it was accepted and will never be counted.
 
-use super::{MySql, Tx, number_list, pause, take};
+use super::{MySql, Tx, number_list, pause, take, view_sums};
 use crate::redis::view_queue;
 use crate::{Error, Kind, Redis};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use domain::ProductId;
 use domain::view::Reason;
 use mysql_async::{Params, Row};
-use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use telemetry::metrics::MysqlOp;
@@ -248,17 +247,16 @@ pub async fn replay_piece(mysql: &MySql, shard: u16, ids: Vec<u64>, dry_run: boo
         }
         let letters = lock_dead(&mut tx, &ids).await?;
         let known = super::view_counts::known(&mut tx, &letters.iter().filter_map(|letter| letter.product_id).collect()).await?;
-        let (counted, refused): (Vec<_>, Vec<_>) = letters.iter().partition(|letter| letter.refusal(&known).is_none());
-        let replayed = Replayed {
-            counted: counted.iter().map(|letter| (letter.id, letter.views)).collect(),
-            refused: refused.iter().filter_map(|letter| Some((letter.id, letter.refusal(&known)?))).collect(),
-        };
-        if dry_run || counted.is_empty() {
-            tx.rollback().await?;
-            return Ok(Ok(replayed));
+        let refused: Vec<_> = letters.iter().filter_map(|letter| Some((letter.id, letter.refusal(&known)?))).collect();
+        let countable: Vec<_> = letters.iter().filter(|letter| letter.refusal(&known).is_none()).collect();
+        let mut replayed = Replayed { counted: Vec::new(), refused };
+        add(&mut tx, shard, &countable, &mut replayed).await?;
+        // Also what a dry run tells has been tried.
+        if dry_run || replayed.counted.is_empty() {
+            tx.rollback().await?
+        } else {
+            tx.commit().await?
         }
-        add(&mut tx, shard, &counted).await?;
-        tx.commit().await?;
         Ok(Ok(replayed))
     };
     mysql.detached(MysqlOp::Letters, Kind::Unknown, PIECE_LIMIT, work).await
@@ -270,21 +268,26 @@ struct Locked {
     reason: String,
     product_id: Option<u64>,
     /// Hours since 1970 UTC.
-    hour: Option<i64>,
+    hour: Option<u64>,
     views: u64,
 }
 
 impl Locked {
-    /// Why it cannot be counted.
+    /// Why it cannot be counted, as far as that is seen without trying.
     fn refusal(&self, known: &BTreeSet<u64>) -> Option<String> {
-        match (self.reason == Reason::UnknownProduct.as_str(), self.product_id, self.hour) {
-            (true, Some(id), Some(_)) if known.contains(&id) => None,
-            (true, Some(id), Some(_)) => Some(format!("there is still no product {id}")),
+        let replayable = [Reason::UnknownProduct, Reason::Refused].iter().any(|reason| reason.as_str() == self.reason);
+        match (replayable, self.key()) {
+            (true, Some((id, _))) if known.contains(&id) => None,
+            (true, Some((id, _))) => Some(format!("there is still no product {id}")),
             _ if self.reason == Reason::OutOfRange.as_str() => {
                 Some("its count or product id is out of range; it can only be dropped".into())
             }
             _ => Some("it is text that is no record; it can only be dropped".into()),
         }
+    }
+
+    fn key(&self) -> Option<view_sums::Key> {
+        self.product_id.zip(self.hour)
     }
 }
 
@@ -306,19 +309,27 @@ async fn lock_dead(tx: &mut Tx, ids: &[u64]) -> Result<Vec<Locked>, Error> {
     tx.rows(&sql, ()).await?.into_iter().map(locked).collect()
 }
 
-async fn add(tx: &mut Tx, shard: u16, letters: &[&Locked]) -> Result<(), Error> {
-    let (mut products, mut hours) = (BTreeMap::<u64, u64>::new(), BTreeMap::<(u64, i64), u64>::new());
+/// Adds what MySQL takes of the letters, and tells of each what became of it.
+async fn add(tx: &mut Tx, shard: u16, letters: &[&Locked], replayed: &mut Replayed) -> Result<(), Error> {
+    let mut sums = BTreeMap::<view_sums::Key, u64>::new();
     for letter in letters {
-        let (Some(id), Some(hour)) = (letter.product_id, letter.hour) else { continue };
-        *products.entry(id).or_default() += letter.views;
-        *hours.entry((id, hour)).or_default() += letter.views;
+        if let Some(key) = letter.key() {
+            *sums.entry(key).or_default() += letter.views;
+        }
     }
-    let views: u64 = products.values().sum();
-    let products: Vec<_> = products.into_iter().map(|(id, views)| json!([id, views])).collect();
-    tx.execute(include_str!("sql/add_views.sql"), (json!(products).to_string(),)).await?;
-    let hours: Vec<_> = hours.into_iter().map(|((id, hour), views)| json!([id, hour, views])).collect();
-    tx.execute(include_str!("sql/add_hours.sql"), (json!(hours).to_string(),)).await?;
-    let ids = number_list(letters.iter().map(|letter| letter.id));
+    let (refusals, _) = view_sums::add_but_refused(tx, &sums.into_iter().collect::<Vec<_>>()).await?;
+    let refusals: BTreeMap<_, _> = refusals.into_iter().collect();
+    for letter in letters {
+        match letter.key().and_then(|key| refusals.get(&key)) {
+            Some(refusal) => replayed.refused.push((letter.id, format!("its views are still refused: {refusal}"))),
+            None => replayed.counted.push((letter.id, letter.views)),
+        }
+    }
+    if replayed.counted.is_empty() {
+        return Ok(());
+    }
+    let views: u64 = replayed.counted.iter().map(|(_, views)| views).sum();
+    let ids = number_list(replayed.counted.iter().map(|(id, _)| *id));
     tx.execute(&format!("UPDATE dead_letters SET state = 'counted' WHERE id IN ({ids})"), Params::Empty).await?;
     // Columns are UNSIGNED: an account that is short of these views fails here, and nothing is changed.
     let sql = "UPDATE view_shards SET persisted = persisted + ?, dead = dead - ? WHERE shard = ?";

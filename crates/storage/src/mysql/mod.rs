@@ -16,9 +16,10 @@ pub mod server;
 pub mod stock;
 pub mod tail;
 pub mod version_trigger;
+pub(crate) mod view_checks;
 pub mod view_counts;
 pub mod view_retention;
-pub(crate) mod view_sums;
+mod view_sums;
 
 use crate::{Error, Kind};
 use mysql_async::prelude::{FromValue, Queryable};
@@ -340,10 +341,13 @@ fn of_server(code: u16, state: &str) -> Kind {
         [1040, 1129, 1053, 3032, 1290, 1792, 1836, 1021, 1114, 1317, 1927, 3169, 4031, 1203, 1226, 3024, 1969, 1615, 1047];
     /// A violated CHECK and a value that is none of the column's type: MySQL has them under HY000, MariaDB under 23 and 22.
     const REFUSED: [u16; 2] = [3819, 1366];
+    /// An ambiguous column of a statement or a trigger has class 23 and speaks of no data.
+    const AMBIGUOUS_COLUMN: u16 = 1052;
     match code {
         LOCK_WAIT_TIMEOUT | DEADLOCK | LOCK_NOWAIT => Kind::Conflict,
         code if AWAY.contains(&code) => Kind::Unavailable,
         code if REFUSED.contains(&code) => Kind::Corrupt,
+        AMBIGUOUS_COLUMN => Kind::Bug,
         _ if state.starts_with("22") || state.starts_with("23") || state.starts_with("45") => Kind::Corrupt,
         _ if state.starts_with("40") => Kind::Conflict,
         _ if state.starts_with("08") => Kind::Unavailable,
@@ -384,6 +388,20 @@ mod tests {
             ((1366, "22007"), (1366, "HY000"), Kind::Corrupt),
             ((1264, "22003"), (1264, "22003"), Kind::Corrupt),
             ((1062, "23000"), (1062, "23000"), Kind::Corrupt),
+            // A sum beyond BIGINT, text that is too long, a trigger's own refusal, a foreign key.
+            ((1690, "22003"), (1690, "22003"), Kind::Corrupt),
+            ((1406, "22001"), (1406, "22001"), Kind::Corrupt),
+            ((1644, "45000"), (1644, "45000"), Kind::Corrupt),
+            ((1452, "23000"), (1452, "23000"), Kind::Corrupt),
+            // A full table, a full disk, a statement that the server gives up as it stops, a transaction that may only read.
+            ((1114, "HY000"), (1114, "HY000"), Kind::Unavailable),
+            ((1021, "HY000"), (1021, "HY000"), Kind::Unavailable),
+            ((1053, "08S01"), (1053, "08S01"), Kind::Unavailable),
+            ((1792, "25006"), (1792, "25006"), Kind::Unavailable),
+            // Too many locks, a full disk as the engine says it, an error of its files: whatever it is, not of the data.
+            ((1206, "HY000"), (1206, "HY000"), Kind::Bug),
+            ((1030, "HY000"), (1030, "HY000"), Kind::Bug),
+            ((1026, "HY000"), (1026, "HY000"), Kind::Bug),
             // NOWAIT, deadlock.
             ((1205, "HY000"), (3572, "HY000"), Kind::Conflict),
             ((1213, "40001"), (1213, "40001"), Kind::Conflict),
@@ -397,6 +415,11 @@ mod tests {
             // A missing privilege, an unknown column.
             ((1142, "42000"), (1142, "42000"), Kind::Bug),
             ((1054, "42S22"), (1054, "42S22"), Kind::Bug),
+            // A missing table, a column that came without a default, an ambiguous one, other columns than the statement has.
+            ((1146, "42S02"), (1146, "42S02"), Kind::Bug),
+            ((1364, "HY000"), (1364, "HY000"), Kind::Bug),
+            ((1052, "23000"), (1052, "23000"), Kind::Bug),
+            ((1136, "21S01"), (1136, "21S01"), Kind::Bug),
         ] {
             for (code, state) in [mariadb, mysql] {
                 assert_eq!(of_server(code, state), kind, "{code} {state}");

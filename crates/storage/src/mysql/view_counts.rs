@@ -4,7 +4,7 @@
 //! transactions of a shard run one after another, then reads the watermarks, and only counts what stands
 //! above them. However often a batch is applied, by whichever worker, its views are added once.
 
-use super::{MySql, Tx, number_list, pause, take};
+use super::{MySql, Tx, number_list, pause, take, view_sums};
 use crate::{Error, Kind};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use domain::ProductId;
@@ -22,6 +22,19 @@ pub const LARGEST_STATEMENT_BYTES: u64 = 16 * 1024 * 1024;
 /// Longest text of a dead letter that is kept, bytes. A batch of such text must fit into one packet as hex.
 const MAX_LETTER_BYTES: usize = 512;
 
+/// What `dead_letters.detail` holds.
+const MAX_DETAIL_CHARS: usize = 255;
+
+/// What is done about sums that MySQL refuses for their data (SQLSTATE class 22, 23 or 45).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnRefusal {
+    /// The batch fails as a whole, and may be tried again.
+    Fail,
+    /// They are halved until what is refused stands alone, product by hour, and that is set aside in the same
+    /// transaction. Over two of them `last_batch` would name a batch of which a part is not in the totals.
+    SetAside,
+}
+
 /// What became of a batch.
 #[derive(Debug)]
 pub enum Applied {
@@ -38,7 +51,14 @@ pub enum Applied {
 /// # Errors
 /// `Unknown` when COMMIT was sent and not answered; every other kind means that nothing was added.
 /// In all cases the same batch may be applied again.
-pub async fn apply(mysql: &MySql, shard: u16, batch: &str, records: Vec<Parsed>, partly: PartlyCounted) -> Result<Applied, Error> {
+pub async fn apply(
+    mysql: &MySql,
+    shard: u16,
+    batch: &str,
+    records: Vec<Parsed>,
+    partly: PartlyCounted,
+    on_refusal: OnRefusal,
+) -> Result<Applied, Error> {
     let mut tx = mysql.begin().await?;
     if pause::lock_shard(&mut tx, shard).await?.is_some() {
         tx.rollback().await?;
@@ -59,7 +79,8 @@ pub async fn apply(mysql: &MySql, shard: u16, batch: &str, records: Vec<Parsed>,
     }
     let known = known(&mut tx, &tally.product_ids()).await?;
     tally.set_aside_unknown(&known);
-    add(&mut tx, shard, batch, &tally).await?;
+    add_sums(&mut tx, &mut tally, on_refusal).await?;
+    add_account(&mut tx, shard, batch, &tally).await?;
     pause_point::reached(PausePoint::BeforeApplyCommit, shard).await;
     tx.commit().await?;
     Ok(Applied::Counted(tally))
@@ -105,13 +126,23 @@ pub(super) async fn known(tx: &mut Tx, ids: &BTreeSet<u64>) -> Result<BTreeSet<u
     tx.rows(&sql, ()).await?.into_iter().map(|mut row| take(&mut row, "id")).collect()
 }
 
-async fn add(tx: &mut Tx, shard: u16, batch: &str, tally: &Tally) -> Result<(), Error> {
-    let products: Vec<_> = tally.products().into_iter().map(|(id, views)| json!([id, views])).collect();
-    if !products.is_empty() {
-        tx.execute(include_str!("sql/add_views.sql"), (json!(products).to_string(),)).await?;
-        let hours: Vec<_> = tally.hours.iter().map(|((id, hour), views)| json!([id, hour, views])).collect();
-        tx.execute(include_str!("sql/add_hours.sql"), (json!(hours).to_string(),)).await?;
+async fn add_sums(tx: &mut Tx, tally: &mut Tally, on_refusal: OnRefusal) -> Result<(), Error> {
+    let sums: Vec<_> = tally.hours.iter().map(|(&key, &views)| (key, views)).collect();
+    match on_refusal {
+        OnRefusal::Fail => view_sums::add(tx, &sums).await,
+        OnRefusal::SetAside => {
+            let (refused, halvings) = view_sums::add_but_refused(tx, &sums).await?;
+            tally.halvings = halvings;
+            for ((product_id, hour), why) in refused {
+                tally.set_aside_refused(product_id, hour, why.to_string());
+            }
+            Ok(())
+        }
     }
+}
+
+/// Everything beside the sums: dead letters, watermarks, and the shard's row.
+async fn add_account(tx: &mut Tx, shard: u16, batch: &str, tally: &Tally) -> Result<(), Error> {
     if !tally.set_aside.is_empty() {
         let letters: Vec<_> = tally.set_aside.iter().map(letter).collect();
         tx.execute(include_str!("sql/add_dead_letters.sql"), (shard, batch, json!(letters).to_string())).await?;
@@ -128,6 +159,10 @@ async fn add(tx: &mut Tx, shard: u16, batch: &str, tally: &Tally) -> Result<(), 
 fn letter(letter: &SetAside) -> serde_json::Value {
     match letter {
         SetAside::Views { product_id, hour, views, reason } => json!([null, product_id, hour, views, reason.as_str(), "", null]),
+        SetAside::Refused { product_id, hour, views, why } => {
+            let why: String = why.chars().take(MAX_DETAIL_CHARS).collect();
+            json!([null, product_id, hour, views, Reason::Refused.as_str(), why, null])
+        }
         SetAside::Text(NoRecord { position, text, why }) => {
             let kept = &text[..text.len().min(MAX_LETTER_BYTES)];
             let hex: String = kept.iter().map(|byte| format!("{byte:02x}")).collect();

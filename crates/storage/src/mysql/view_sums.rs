@@ -1,45 +1,60 @@
-//! The sums of views in MySQL that must agree: all totals with all shards, and each total with its hours.
+//! Sums of views on their way into `product_views` and `view_hours`, and what MySQL refuses of them.
+//!
+//! A sum is in both tables or in neither. What a server refuses for its data, such as a trigger of the operator's or a
+//! counter that is full, is found by halving inside the caller's transaction, so that everything else of it counts.
 
-use super::view_retention::HOURS_KEPT_DAYS;
-use super::{MySql, take};
+use super::Tx;
 use crate::Error;
-use mysql_async::Row;
-use telemetry::metrics::MysqlOp;
+use serde_json::json;
+use std::collections::BTreeMap;
 
-/// A product whose hours do not make up its total.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HoursDiffer {
-    pub product_id: u64,
-    pub total: u64,
-    pub hours: u64,
-}
+/// Product, and hours since 1970 UTC.
+pub(super) type Key = (u64, u64);
 
-/// Views of all products, and those that the shards say they added; at one moment.
+/// Adds sums, which are ascending: the order in which rows are locked.
 ///
 /// # Errors
-/// MySQL is away.
-pub(crate) async fn totals_and_persisted(mysql: &MySql) -> Result<(u64, u64), Error> {
-    let sql = "SELECT (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM product_views) AS totals, \
-               (SELECT CAST(COALESCE(SUM(persisted), 0) AS UNSIGNED) FROM view_shards) AS persisted";
-    let row = mysql.rows(MysqlOp::Status, sql, ()).await?.pop();
-    row.map_or(Ok((0, 0)), |mut row| Ok((take(&mut row, "totals")?, take(&mut row, "persisted")?)))
+/// As any statement; after a refusal of data the sums may be in the one table and not in the other.
+pub(super) async fn add(tx: &mut Tx, sums: &[(Key, u64)]) -> Result<(), Error> {
+    if sums.is_empty() {
+        return Ok(());
+    }
+    let mut products = BTreeMap::<u64, u64>::new();
+    for ((id, _), views) in sums {
+        let sum = products.entry(*id).or_default();
+        *sum = sum.saturating_add(*views);
+    }
+    let products: Vec<_> = products.into_iter().map(|(id, views)| json!([id, views])).collect();
+    tx.execute(include_str!("sql/add_views.sql"), (json!(products).to_string(),)).await?;
+    let hours: Vec<_> = sums.iter().map(|((id, hour), views)| json!([id, hour, views])).collect();
+    tx.execute(include_str!("sql/add_hours.sql"), (json!(hours).to_string(),)).await.map(|_| ())
 }
 
-/// Products with `after < id <= last` whose hours differ from their total, each at one moment. Hours are deleted when they are
-/// old, so those of a product that is as old may be fewer; none may have more.
+/// Adds all sums but those that MySQL refuses for their data, left half first; returns these with the refusals, and how
+/// often a piece was halved: each that is refused costs at most two statements for every doubling of the number of sums.
+///
+/// A refused statement undoes itself only, and a piece is two statements: where the second is refused, the savepoint
+/// takes the first back.
 ///
 /// # Errors
-/// MySQL is away, or needs longer than a call may take for so many products.
-pub(crate) async fn hours_differ(mysql: &MySql, after: u64, last: u64) -> Result<Vec<HoursDiffer>, Error> {
-    let sql = format!(
-        "SELECT t.product_id, CAST(SUM(t.total) AS UNSIGNED) AS total, CAST(SUM(t.hours) AS UNSIGNED) AS hours FROM \
-         (SELECT product_id, views AS total, 0 AS hours FROM product_views WHERE product_id > {after} AND product_id <= {last} \
-         UNION ALL SELECT product_id, 0, views FROM view_hours WHERE product_id > {after} AND product_id <= {last}) t \
-         LEFT JOIN products p ON p.id = t.product_id GROUP BY t.product_id HAVING SUM(t.hours) > SUM(t.total) \
-         OR (SUM(t.hours) < SUM(t.total) AND MAX(p.created_at) > UTC_TIMESTAMP() - INTERVAL {HOURS_KEPT_DAYS} DAY)"
-    );
-    let differ = |mut row: Row| {
-        Ok(HoursDiffer { product_id: take(&mut row, "product_id")?, total: take(&mut row, "total")?, hours: take(&mut row, "hours")? })
-    };
-    mysql.rows(MysqlOp::Status, sql, ()).await?.into_iter().map(differ).collect()
+/// Any failure that is no refusal of data; the caller must roll back.
+pub(super) async fn add_but_refused(tx: &mut Tx, sums: &[(Key, u64)]) -> Result<(Vec<(Key, Error)>, usize), Error> {
+    let (mut pieces, mut refused, mut halvings) = (vec![sums], Vec::new(), 0);
+    while let Some(piece) = pieces.pop() {
+        tx.execute("SAVEPOINT piece", ()).await?;
+        let refusal = match add(tx, piece).await {
+            Ok(()) => continue,
+            Err(error) if error.is_refusal_of_data() => error,
+            Err(error) => return Err(error),
+        };
+        tx.execute("ROLLBACK TO SAVEPOINT piece", ()).await?;
+        if let [(key, _)] = piece {
+            refused.push((*key, refusal));
+        } else {
+            let (left, right) = piece.split_at(piece.len() / 2);
+            pieces.extend([right, left]);
+            halvings += 1;
+        }
+    }
+    Ok((refused, halvings))
 }
