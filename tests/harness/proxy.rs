@@ -1,10 +1,11 @@
 //! A TCP proxy between a program and a server that can lose what passes through it: hold replies or requests, stop
-//! one request that a test names by its bytes, cut connections, refuse new ones.
+//! one request that a test names by its bytes, cut connections, refuse new ones. Or slow it down.
 
 use crate::SOON;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -20,6 +21,8 @@ struct Rules {
     /// Requests of the connections made before this many wait.
     hold_older: u64,
     refuse: bool,
+    /// Each request waits so long.
+    delay: Duration,
     /// Connections made before the latest cut are closed.
     cuts: u64,
     trap: Option<Trap>,
@@ -92,6 +95,11 @@ impl Proxy {
     /// The next request that contains `bytes` passes, and its reply waits with whatever follows it on its connection.
     pub fn hold_reply_to(&self, bytes: &str) {
         self.trap(bytes.as_bytes(), true);
+    }
+
+    /// Each request from now on takes so much longer to come, as on a server that is slow.
+    pub fn delay(&self, by: Duration) {
+        self.rules.send_modify(|rules| rules.delay = by);
     }
 
     /// The next COMMIT waits.
@@ -189,6 +197,10 @@ async fn requests(
             rules.caught = true;
             true
         });
+        let delay = rules.borrow().delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         let may_pass = |rules: &Rules| !(rules.hold_requests || number < rules.hold_older || held && rules.caught);
         if watched.wait_for(may_pass).await.is_err() || to.write_all(sent).await.is_err() {
             return;

@@ -42,6 +42,7 @@ mod flush;
 mod idempotency;
 mod merging;
 mod openapi;
+mod pace;
 mod pause;
 mod pause_points;
 mod price_batches;

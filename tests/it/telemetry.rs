@@ -20,7 +20,7 @@ const API: &str = "
     inventory_catalog_writes_waiting inventory_views_received_total inventory_views_unremembered_total inventory_idempotency_total";
 
 const WORKER: &str = "
-    inventory_views_persisted_total inventory_drain_batches_total inventory_drain_batch_views inventory_drain_batch_rows
+    inventory_views_persisted_total inventory_drain_batches_total inventory_drain_batch_views inventory_drain_batch_rows inventory_drain_applying
     inventory_drain_duration_seconds inventory_drain_delay_seconds inventory_drain_last_success_timestamp_seconds
     inventory_queue_merged_records_total inventory_queue_merged_entries_total
     inventory_checks_compared_total inventory_checks_mismatches_total inventory_retention_deleted_rows_total

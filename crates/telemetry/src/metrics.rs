@@ -353,6 +353,7 @@ pub struct DrainMetrics {
     pub merged_entries: Counter,
     pub batch_views: Histogram,
     pub batch_rows: Histogram,
+    pub applying: Gauge,
     pub duration: ByLabel<DrainStage, Histogram>,
     pub delay: Histogram,
     /// Since 1970 UTC by this machine's clock.
@@ -373,6 +374,7 @@ impl DrainMetrics {
                 .counter("inventory_queue_merged_entries_total", "(Product, hour) entries by which merging made the queue shorter"),
             batch_views: registry.histogram("inventory_drain_batch_views", SIZES, "Views of one applied batch"),
             batch_rows: registry.histogram("inventory_drain_batch_rows", SIZES, "(Product, hour) rows of one applied batch"),
+            applying: registry.gauge("inventory_drain_applying", "Transactions of this worker that add batches to MySQL, at this moment"),
             duration: registry.histograms(
                 "inventory_drain_duration_seconds",
                 "stage",

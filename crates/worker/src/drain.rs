@@ -2,12 +2,13 @@
 //!
 //! [`step`](Drain::step) is one round of one shard: claim → tally → apply → settle. It may be stopped, killed or
 //! repeated at any point: until settle the batch is in Redis, and the watermarks in MySQL decide what counts.
-//! [`run`](Drain::run) is the loop around it: when to claim, how long to wait after a failure, when to stop.
+//! [`run`](Drain::run) is the loop around it: when to claim and how long to wait is said by `pace.rs`.
 //! It never gives up: MySQL away, a deadlock or a full table are waited out; only what can never be counted, and what
 //! MySQL refuses for its data time after time, is set aside, in the transaction of its batch.
 
 use crate::config::DrainArgs;
 use crate::merge::Held;
+use crate::pace::{Pace, Turn, Turns};
 use anyhow::{Context, ensure};
 use domain::view::{PartlyCounted, SetAside, Tally, parse_records};
 use std::collections::BTreeSet;
@@ -27,22 +28,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-/// A shard that was left empty this long ago is claimed at the first view; sooner, views are worth gathering.
-const IDLE: Duration = Duration::from_millis(50);
-
 /// How long one apply is waited for. Its transaction goes on unheard; the next one waits for the shard's row.
 const APPLY_LIMIT: Duration = Duration::from_secs(10);
-
-/// Pause after a failure: the first, and the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// Pause between the tries of a batch that is refused for its data: eight of them are over in less than a second, so that
-/// the views behind it wait no longer than that, and a trigger that is just being replaced is back.
-const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
-
-/// Between looks at a queue that an operator holds. Views are drained again at most this long after the resume.
-const PAUSED_LOOK: Duration = Duration::from_millis(500);
 
 /// How long one BLPOP waits. It returns at once when a view comes.
 const TICKET_WAIT: Duration = Duration::from_secs(1);
@@ -60,6 +47,7 @@ pub(crate) struct Drain {
     void: Mutex<BTreeSet<String>>,
     metrics: Arc<DrainMetrics>,
     report: Report,
+    turns: Turns,
 }
 
 /// What a step did.
@@ -95,6 +83,22 @@ impl Refused {
     }
 }
 
+/// A transaction that may be under way, also when nobody waits for it any more.
+struct Applying(Arc<DrainMetrics>);
+
+impl Applying {
+    fn new(metrics: &Arc<DrainMetrics>) -> Self {
+        metrics.applying.add(1);
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for Applying {
+    fn drop(&mut self) {
+        self.0.applying.add(-1);
+    }
+}
+
 /// What the worker did since its last line in the log.
 #[derive(Debug, Default)]
 struct Report {
@@ -107,7 +111,7 @@ struct Report {
 impl Drain {
     pub(crate) fn new(mysql: MySql, redis: Redis, args: DrainArgs, held: Arc<Held>, metrics: Arc<DrainMetrics>) -> Self {
         let worker = Uuid::new_v4().simple().to_string();
-        Self { mysql, redis, args, worker, held, void: Mutex::default(), metrics, report: Report::default() }
+        Self { mysql, redis, args, worker, held, void: Mutex::default(), metrics, report: Report::default(), turns: Turns::new() }
     }
 
     /// Drains until the process is asked to stop; then finishes the batches in hand and returns.
@@ -150,8 +154,12 @@ impl Drain {
                     }
                 }
             }
+            let mut turn = self.turns.take().await;
+            if shutdown.is_requested() {
+                break;
+            }
             // Not part of the select: a step is never cancelled.
-            let step = self.step_unless_paused(shard, paused, &mut refused).await;
+            let step = self.step_unless_paused(shard, paused, &mut refused, &mut turn).await;
             self.held.note(shard, matches!(step, Err(_) | Ok(Step::Paused)));
             match step {
                 Ok(step) => {
@@ -165,26 +173,27 @@ impl Drain {
                     self.alert(shard, &error, pause);
                 }
             }
+            turn.end(shutdown).await;
         }
     }
 
     /// While the drain is held one small read tells whether it still is, instead of a claim and a transaction.
-    async fn step_unless_paused(&self, shard: u16, paused: bool, refused: &mut Refused) -> Result<Step, Error> {
-        if paused && pause::state(&self.mysql).await?.is_some() { Ok(Step::Paused) } else { self.step(shard, refused).await }
+    async fn step_unless_paused(&self, shard: u16, paused: bool, refused: &mut Refused, turn: &mut Turn<'_>) -> Result<Step, Error> {
+        if paused && pause::state(&self.mysql).await?.is_some() { Ok(Step::Paused) } else { self.step(shard, refused, turn).await }
     }
 
     /// One round of one shard.
     ///
     /// # Errors
     /// A store is away, or MySQL refuses the batch. Nothing is lost; try again.
-    async fn step(&self, shard: u16, refused: &mut Refused) -> Result<Step, Error> {
+    async fn step(&self, shard: u16, refused: &mut Refused, turn: &mut Turn<'_>) -> Result<Step, Error> {
         let session = self.redis.queue.session()?;
         let started = Instant::now();
         let new_id = Uuid::new_v4().to_string();
         let claim = Claim { new_id: &new_id, worker: &self.worker, deadline: self.args.batch_deadline, most_views: self.args.batch_views };
-        let turn = self.held.turn.lock().await;
+        let claiming = self.held.turn.lock().await;
         let claimed = view_queue::claim(&session, &self.redis.keys, shard, &claim).await?;
-        drop(turn);
+        drop(claiming);
         let (batch, records, more) = match claimed {
             Claimed::Nothing => return Ok(Step::Empty),
             Claimed::Busy => return Ok(Step::Busy),
@@ -198,8 +207,16 @@ impl Drain {
         let started = Instant::now();
         let on_refusal = if refused.tries_of(&batch) < self.args.retry_limit { OnRefusal::Fail } else { OnRefusal::SetAside };
         let (mysql, applied, partly) = (self.mysql.clone(), batch.clone(), self.partly_counted(&batch));
-        let apply = async move { view_counts::apply(&mysql, shard, &applied, records, partly, on_refusal).await };
-        let tally = match self.mysql.detached(MysqlOp::Apply, Kind::Unknown, APPLY_LIMIT, apply).await {
+        let applying = Applying::new(&self.metrics);
+        let apply = async move {
+            let _until_its_end = applying;
+            view_counts::apply(&mysql, shard, &applied, records, partly, on_refusal).await
+        };
+        let result = self.mysql.detached(MysqlOp::Apply, Kind::Unknown, APPLY_LIMIT, apply).await;
+        if result.as_ref().map_or_else(|error| error.kind() == Kind::Unknown, |_| true) {
+            turn.took(started.elapsed());
+        }
+        let tally = match result {
             Ok(Applied::Counted(tally)) => tally,
             Ok(Applied::Paused) => return Ok(Step::Paused),
             Ok(Applied::Void) => return Err(self.found_void(batch)),
@@ -327,56 +344,5 @@ impl Drain {
             let (set_aside, failures) = (take(&self.report.set_aside), take(&self.report.failures));
             tracing::info!(batches, views, set_aside, failures, "drained in the last minute");
         }
-    }
-}
-
-/// When a shard is looked at next.
-struct Pace {
-    interval: Duration,
-    due: Instant,
-    /// When the last batch was claimed, and whether it left the shard empty.
-    last: Option<Instant>,
-    left_empty: bool,
-    pause: Duration,
-}
-
-impl Pace {
-    fn new(interval: Duration) -> Self {
-        Self { interval, due: Instant::now(), last: None, left_empty: true, pause: FIRST_PAUSE }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.left_empty && self.last.is_none_or(|last| last.elapsed() >= IDLE)
-    }
-
-    fn after(&mut self, step: Step) {
-        let now = Instant::now();
-        self.pause = FIRST_PAUSE;
-        match step {
-            Step::Settled { more } => (self.last, self.left_empty) = (Some(now), !more),
-            Step::Empty => self.left_empty = true,
-            // What comes meanwhile wakes nobody.
-            Step::Paused => self.left_empty = false,
-            Step::Busy => {}
-        }
-        let at_once = step == Step::Settled { more: true };
-        let wait = if step == Step::Paused { PAUSED_LOOK } else { self.interval };
-        self.due = if at_once { now } else { now + wait };
-    }
-
-    /// A short pause that does not grow.
-    fn after_refusal(&mut self) -> Duration {
-        self.due = Instant::now() + REFUSAL_PAUSE;
-        self.left_empty = false;
-        REFUSAL_PAUSE
-    }
-
-    /// Doubles the pause, give or take a quarter so that workers do not march in step.
-    fn after_failure(&mut self) -> Duration {
-        let pause = self.pause.mul_f64(0.75 + 0.5 * fastrand::f64());
-        self.due = Instant::now() + pause;
-        self.left_empty = false;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        pause
     }
 }

@@ -7,6 +7,7 @@ mod check;
 mod config;
 mod drain;
 mod merge;
+mod pace;
 mod retention;
 mod sweep;
 mod tail;

@@ -131,7 +131,7 @@ async fn of_many_sums_exactly_those_that_either_table_refuses_are_set_aside() {
     books.push(&record(writer, 1, HOUR_MS, &counts)).await;
     let _worker = shop.worker_with(&[impatient()]).await;
     let account = books.at_rest().await;
-    let poison = |id: u64| id % 28 == 0 || id % 20 == 0;
+    let poison = |id: u64| id.is_multiple_of(28) || id.is_multiple_of(20);
     let dead: Vec<u64> = counts.iter().map(|(id, _)| *id).filter(|id| poison(*id)).collect();
     let letters: Vec<(u64, u64)> = shop.rows("SELECT product_id, views FROM dead_letters ORDER BY product_id").await;
     assert_eq!(letters, dead.iter().map(|id| (*id, *id)).collect::<Vec<_>>());
