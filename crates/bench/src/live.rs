@@ -1,4 +1,4 @@
-//! Under full load: how long an acknowledged view takes to be in MySQL, and how many rows a view costs there.
+//! How long an acknowledged view takes to be in MySQL, at rest and under full load, and how many rows a view costs there.
 //!
 //! Measured from outside: probe views of products that nobody else views, and a SELECT of those every two milliseconds.
 
@@ -28,11 +28,34 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 /// waited for.
 const SEEN_LIMIT: Duration = Duration::from_secs(30);
 
+/// At rest one product of each shard is probed, with a pause that is twice what makes a shard idle.
+const IDLE_PROBES: usize = 4;
+const IDLE_PAUSE: Duration = Duration::from_millis(100);
+const IDLE_DELAY_MILLIS: f64 = 100.0;
+
 const ROWS_PER_VIEW: f64 = 0.25;
 const DELAY_MILLIS: f64 = 1_000.0;
 
 /// Views of the probed products that are in MySQL.
 type Totals = [u64; PROBES];
+
+/// How long the probes of the idle system take.
+pub(crate) fn idle_planned(plan: &Plan) -> Duration {
+    plan.live / 4
+}
+
+/// # Errors
+/// An error answer, or a lost or doubled view.
+pub(crate) async fn idle(stack: &mut Stack, plan: &Plan) -> anyhow::Result<Line> {
+    stack.set_appendfsync("everysec").await?;
+    stack.wait_drained().await?;
+    let probes = Probes { places: IDLE_PROBES, pause: IDLE_PAUSE, until: Instant::now() + idle_planned(plan) };
+    let delays = probe(stack.api(), stack.sql.clone(), probes).await?;
+    stack.accepted += delays.len();
+    let millis = |quantile| delays.value_at_quantile(quantile) as f64 / 1e6;
+    let line = Line::figure("idle", "202 to COMMIT at rest, p99", Unit::Milliseconds, millis(0.99), Some(AtMost(IDLE_DELAY_MILLIS)));
+    Ok(Line { delay_millis: Some([millis(0.5), millis(0.99)]), ..line }.note(format!("{} probes", delays.len())))
+}
 
 /// # Errors
 /// An error answer, or a lost or doubled view.
@@ -43,8 +66,8 @@ pub(crate) async fn run(stack: &mut Stack, plan: &Plan) -> anyhow::Result<Vec<Li
     let before = (stack.worker_metric(ROWS).await?, stack.worker_metric(VIEWS).await?);
     let requests = Arc::new(Requests::views(Popularity::Zipf, SEED));
     let load = load::run(stack.api(), &requests, CLIENTS, End::After { warm: plan.warm, measured: plan.live });
-    let probes = probe(stack.api(), stack.sql.clone(), Instant::now() + plan.warm + plan.live);
-    let (load, delays) = tokio::try_join!(load, probes)?;
+    let probes = Probes { places: PROBES, pause: Duration::ZERO, until: Instant::now() + plan.warm + plan.live };
+    let (load, delays) = tokio::try_join!(load, probe(stack.api(), stack.sql.clone(), probes))?;
     stack.accepted += load.answered + delays.len();
     stack.wait_drained().await?;
     let rows = (stack.worker_metric(ROWS).await? - before.0) / (stack.worker_metric(VIEWS).await? - before.1);
@@ -55,13 +78,21 @@ pub(crate) async fn run(stack: &mut Stack, plan: &Plan) -> anyhow::Result<Vec<Li
     Ok(vec![Line { delay_millis: Some([millis(0.5), millis(0.99)]), ..delay }.note(note), rows])
 }
 
-/// Probes every product of the probes one view at a time, until `until`; returns the delays in nanoseconds.
-async fn probe(api: SocketAddr, sql: Pool, until: Instant) -> anyhow::Result<Histogram<u64>> {
+/// The first `places` of the probed products, each one view at a time and a pause before it.
+#[derive(Debug, Clone, Copy)]
+struct Probes {
+    places: usize,
+    pause: Duration,
+    until: Instant,
+}
+
+/// Returns the delays in nanoseconds.
+async fn probe(api: SocketAddr, sql: Pool, wanted: Probes) -> anyhow::Result<Histogram<u64>> {
     let start = totals(&mut sql.get_conn().await?).await?;
     let (sender, seen) = watch::channel(start);
     let mut probes = JoinSet::new();
-    for (place, views) in start.into_iter().enumerate() {
-        probes.spawn(probe_one(api, place, views, seen.clone(), until));
+    for (place, views) in start.into_iter().enumerate().take(wanted.places) {
+        probes.spawn(probe_one(api, place, views, seen.clone(), wanted));
     }
     let finish = async {
         let mut delays = histogram();
@@ -81,12 +112,13 @@ async fn probe_one(
     place: usize,
     mut expected: u64,
     mut seen: watch::Receiver<Totals>,
-    until: Instant,
+    wanted: Probes,
 ) -> anyhow::Result<Histogram<u64>> {
     let mut connection = Connection::open(api).await?;
     let request = view_of((PRODUCTS + 1 + place) as u64);
     let mut delays = histogram();
-    while Instant::now() < until {
+    while Instant::now() < wanted.until {
+        tokio::time::sleep(wanted.pause).await;
         let answer = connection.exchange_within(ANSWER_LIMIT, &request).await?;
         let accepted = Instant::now();
         ensure!(answer.status == 202, "a probe was answered with {}", answer.status);

@@ -63,7 +63,7 @@ const VERSUS: [Versus; 12] = [
 ];
 
 /// Rows that are not comparisons, after those.
-const OTHERS: [&str; 5] = ["batch", "hot", "drain", "live", "memory"];
+const OTHERS: [&str; 6] = ["batch", "hot", "drain", "idle", "live", "memory"];
 
 /// Most that API and worker may hold, MiB.
 const MEMORY_MIB: f64 = 64.0;
@@ -113,6 +113,11 @@ pub(crate) async fn run(stack: &mut Stack, plan: &Plan, rows: &[&str]) -> anyhow
         lines.extend(backlog::run(stack, plan, accepts).await?);
         progress.advance(backlog::planned(plan));
     }
+    if wanted("idle") {
+        progress.row("delays at rest");
+        lines.push(live::idle(stack, plan).await?);
+        progress.advance(live::idle_planned(plan));
+    }
     if wanted("live") {
         progress.row("delays under full load");
         lines.extend(live::run(stack, plan).await?);
@@ -134,8 +139,9 @@ pub(crate) async fn run(stack: &mut Stack, plan: &Plan, rows: &[&str]) -> anyhow
 }
 
 /// How long the rows take that are not comparisons.
-fn planned(plan: &Plan) -> [(&'static str, Duration); 4] {
-    [("batch", prices::batch_planned(plan)), ("hot", prices::hot_planned(plan)), ("drain", backlog::planned(plan)), ("live", plan.live)]
+fn planned(plan: &Plan) -> [(&'static str, Duration); 5] {
+    let (batch, hot, drain) = (prices::batch_planned(plan), prices::hot_planned(plan), backlog::planned(plan));
+    [("batch", batch), ("hot", hot), ("drain", drain), ("idle", live::idle_planned(plan)), ("live", plan.live)]
 }
 
 /// What was held after little work says nothing of the mark.
