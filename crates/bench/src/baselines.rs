@@ -13,7 +13,6 @@ use mysql_async::{OptsBuilder, Pool, PoolConstraints, PoolOpts, Row, TxOpts, Val
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use serde::Deserialize;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -27,14 +26,12 @@ const HEAD_LIMIT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
-/// What the textbook's views wait in, and what it shows.
-pub(crate) const TEXTBOOK_LIST: &str = "textbook:queue";
-pub(crate) const TEXTBOOK_TOTALS: &str = "textbook:views";
+/// What views wait in, and what the textbook shows.
+pub(crate) const LIST: &str = "baseline:list";
+pub(crate) const STREAM: &str = "baseline:stream";
+pub(crate) const TOTALS: &str = "baseline:totals";
 
-/// Elements of a textbook's batch.
-const TEXTBOOK_BATCH: isize = 10;
-
-const ADD_VIEW: &str = "UPDATE product_views SET views = views + 1 WHERE product_id = ?";
+pub(crate) const ADD_VIEW: &str = "UPDATE product_views SET views = views + 1 WHERE product_id = ?";
 /// The statements of a price write.
 const LOCK_PRODUCT: &str =
     "SELECT id, sku, name, description, active, price, currency, version, updated_at, deleted_at FROM products WHERE id = ? FOR UPDATE";
@@ -43,7 +40,6 @@ const READ_BACK: &str = "SELECT price, currency, version, updated_at FROM produc
 const ADD_HISTORY: &str = "INSERT INTO price_history \
      (product_id, version, price, currency, reason, actor, changed_at, before_price, before_currency, before_since) \
      VALUES (?, ?, ?, ?, NULL, NULL, ?, ?, ?, ?)";
-const ADD_VIEWS: &str = "UPDATE product_views SET views = views + ? WHERE product_id = ?";
 
 /// What stands behind the routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -52,8 +48,12 @@ pub(crate) enum Kind {
     Bare,
     /// A view is one UPDATE in MySQL; a price is the API's own transaction, without Redis.
     Direct,
-    /// A view is an HINCRBY and an RPUSH in Redis.
+    /// A view is an HINCRBY and an RPUSH in Redis; the worker pops ten at a time.
     Textbook,
+    /// A view is an RPUSH; the worker reads a range, adds it, and trims after COMMIT.
+    Trim,
+    /// A view is an XADD; the worker runs one statement an entry and acknowledges it.
+    Stream,
 }
 
 impl Kind {
@@ -62,6 +62,17 @@ impl Kind {
             Self::Bare => "bare",
             Self::Direct => "direct",
             Self::Textbook => "textbook",
+            Self::Trim => "trim",
+            Self::Stream => "stream",
+        }
+    }
+
+    /// The command that tells how many views wait, and the key that they wait in; none where nothing waits.
+    pub(crate) fn queue(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Bare | Self::Direct => None,
+            Self::Textbook | Self::Trim => Some(("LLEN", LIST)),
+            Self::Stream => Some(("XLEN", STREAM)),
         }
     }
 }
@@ -124,6 +135,8 @@ fn routes(config: &mut web::ServiceConfig, kind: Kind) {
         Kind::Bare => views.route(web::post().to(bare_view)),
         Kind::Direct => views.route(web::post().to(direct_view)),
         Kind::Textbook => views.route(web::post().to(textbook_view)),
+        Kind::Trim => views.route(web::post().to(list_view)),
+        Kind::Stream => views.route(web::post().to(stream_view)),
     });
 }
 
@@ -140,7 +153,7 @@ impl Stores {
 }
 
 /// Over TCP as the API does, connections kept, statements prepared once and kept.
-fn pool(url: &str) -> anyhow::Result<Pool> {
+pub(crate) fn pool(url: &str) -> anyhow::Result<Pool> {
     let most = usize::from(CONNECTIONS);
     let constraints = PoolConstraints::new(most, most).context("a pool needs at least one connection")?;
     let options = PoolOpts::new().with_constraints(constraints).with_reset_connection(false);
@@ -171,8 +184,19 @@ async fn direct_view(id: web::Path<u64>, _body: web::Bytes, stores: web::Data<St
 async fn textbook_view(id: web::Path<u64>, _body: web::Bytes, stores: web::Data<Stores>) -> Answer {
     let mut redis = stores.redis().await?;
     let mut both = redis::pipe();
-    both.hincr(TEXTBOOK_TOTALS, *id, 1).ignore().rpush(TEXTBOOK_LIST, *id).ignore();
+    both.hincr(TOTALS, *id, 1).ignore().rpush(LIST, *id).ignore();
     both.query_async::<()>(&mut redis).await?;
+    Ok(accepted())
+}
+
+async fn list_view(id: web::Path<u64>, _body: web::Bytes, stores: web::Data<Stores>) -> Answer {
+    stores.redis().await?.rpush::<_, _, ()>(LIST, *id).await?;
+    Ok(accepted())
+}
+
+async fn stream_view(id: web::Path<u64>, _body: web::Bytes, stores: web::Data<Stores>) -> Answer {
+    let mut add = redis::cmd("XADD");
+    add.arg(STREAM).arg("*").arg("p").arg(*id).query_async::<()>(&mut stores.redis().await?).await?;
     Ok(accepted())
 }
 
@@ -202,28 +226,4 @@ async fn set_price(id: web::Path<u64>, price: web::Json<Price>, stores: web::Dat
         "committed_at": committed_at.map(|time| time.and_utc().to_rfc3339()),
     });
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(body.to_string()))
-}
-
-/// The textbook's worker: pops up to ten views, sums them, adds them in one transaction. What it popped is lost if it dies.
-///
-/// # Errors
-/// A store is away.
-pub(crate) async fn textbook_worker(mysql_url: &str, redis_url: &str) -> anyhow::Result<()> {
-    let pool = pool(mysql_url)?;
-    let waiting = redis::AsyncConnectionConfig::new().set_response_timeout(None);
-    let mut redis = redis::Client::open(redis_url)?.get_multiplexed_async_connection_with_config(&waiting).await?;
-    let more = std::num::NonZero::new(TEXTBOOK_BATCH as usize - 1);
-    loop {
-        let (_, first): (String, u64) = redis.blpop(TEXTBOOK_LIST, 0.0).await?;
-        let rest: Vec<u64> = redis.lpop::<_, Option<_>>(TEXTBOOK_LIST, more).await?.unwrap_or_default();
-        let mut sums = BTreeMap::<u64, u64>::new();
-        for id in rest.into_iter().chain([first]) {
-            *sums.entry(id).or_default() += 1;
-        }
-        let mut tx = pool.start_transaction(TxOpts::default()).await?;
-        for (id, views) in sums {
-            tx.exec_drop(ADD_VIEWS, (views, id)).await?;
-        }
-        tx.commit().await?;
-    }
 }

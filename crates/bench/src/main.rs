@@ -19,6 +19,7 @@ mod soak;
 mod stack;
 mod usage;
 mod versus;
+mod workers;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
@@ -63,9 +64,10 @@ enum Command {
         #[command(flatten)]
         setup: baselines::Setup,
     },
-    /// The worker of the textbook's queue; started by the benchmark
+    /// The worker of a baseline's queue; started by the benchmark
     #[command(hide = true)]
-    TextbookWorker {
+    Work {
+        kind: baselines::Kind,
         #[arg(long)]
         mysql_url: String,
         #[arg(long)]
@@ -78,9 +80,7 @@ fn main() -> ExitCode {
         Command::Bench { quick, only } => until_interrupted(bench(quick, only)),
         Command::Soak { minutes, seed } => until_interrupted(soak(minutes, seed)),
         Command::Serve { kind, setup } => baselines::serve(kind, setup),
-        Command::TextbookWorker { mysql_url, redis_url } => {
-            until_interrupted(async { baselines::textbook_worker(&mysql_url, &redis_url).await })
-        }
+        Command::Work { kind, mysql_url, redis_url } => until_interrupted(workers::run(kind, mysql_url, redis_url)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -47,7 +47,7 @@ const ALWAYS: &str = "always";
 const VIEW: Work = Work::View(Zipf);
 
 #[rustfmt::skip]
-const VERSUS: [Versus; 12] = [
+const VERSUS: [Versus; 14] = [
     Versus { row: "get-64", title: "GET hit : bare server, 64 connections", work: Work::Get, against: Kind::Bare, clients: 64, fsync: EVERYSEC, mark: Some(AtLeast(0.4)), mark_p99: None },
     Versus { row: "get-256", title: "GET hit : bare server, 256 connections", work: Work::Get, against: Kind::Bare, clients: 256, fsync: EVERYSEC, mark: Some(AtLeast(0.4)), mark_p99: None },
     Versus { row: "view-64", title: "POST view : bare server, 64 connections", work: VIEW, against: Kind::Bare, clients: 64, fsync: EVERYSEC, mark: Some(AtLeast(0.45)), mark_p99: None },
@@ -58,6 +58,8 @@ const VERSUS: [Versus; 12] = [
     Versus { row: "direct-always", title: "POST view : one UPDATE each, appendfsync always, 64", work: VIEW, against: Kind::Direct, clients: 64, fsync: ALWAYS, mark: None, mark_p99: None },
     Versus { row: "direct-hot", title: "POST view : one UPDATE each, all of one product, 64", work: Work::View(OneHot), against: Kind::Direct, clients: 64, fsync: EVERYSEC, mark: None, mark_p99: None },
     Versus { row: "textbook", title: "POST view : HINCRBY, RPUSH, BLPOP of ten, 64", work: VIEW, against: Kind::Textbook, clients: 64, fsync: EVERYSEC, mark: None, mark_p99: None },
+    Versus { row: "trim", title: "POST view : LRANGE, COMMIT, LTRIM, 64", work: VIEW, against: Kind::Trim, clients: 64, fsync: EVERYSEC, mark: None, mark_p99: None },
+    Versus { row: "stream", title: "POST view : a stream entry each, a statement each, 64", work: VIEW, against: Kind::Stream, clients: 64, fsync: EVERYSEC, mark: None, mark_p99: None },
     Versus { row: "price-1", title: "PUT price : MySQL alone, p50, 1 client", work: Work::Price, against: Kind::Direct, clients: 1, fsync: EVERYSEC, mark: Some(AtMost(1.7)), mark_p99: None },
     Versus { row: "price-16", title: "PUT price : MySQL alone, p50, 16 clients", work: Work::Price, against: Kind::Direct, clients: 16, fsync: EVERYSEC, mark: Some(AtMost(1.3)), mark_p99: Some(AtMost(2.0)) },
 ];
@@ -210,7 +212,9 @@ mod tests {
         for row in ["direct-zipf", "direct-hot"] {
             assert!(note(row).contains("may lose about a second") && note(row).ends_with("the baseline's loses nothing"), "{row}");
         }
-        assert!(note("textbook").contains("both may lose about a second"));
+        for row in ["textbook", "trim", "stream"] {
+            assert!(note(row).contains("both may lose about a second"), "{row}");
+        }
         assert!(note("direct-always").contains("full durability"));
         assert_eq!([note("view-64"), note("price-16")], ["", ""]);
     }

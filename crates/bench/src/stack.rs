@@ -1,6 +1,9 @@
 //! Everything that is measured: private Redis and MySQL, API and worker, a baseline; started, pinned, watched, ended.
 
-use crate::baselines::{Kind, TEXTBOOK_LIST, TEXTBOOK_TOTALS};
+mod baseline;
+
+pub(crate) use baseline::Baseline;
+
 use crate::connection::{ANSWER_LIMIT, Connection};
 use crate::machine::Cores;
 use crate::requests::PRODUCTS;
@@ -54,13 +57,6 @@ struct Addresses {
     api: SocketAddr,
     api_ops: SocketAddr,
     worker_ops: SocketAddr,
-}
-
-/// A baseline, and the textbook's worker where it has one. Dropping it kills both.
-pub(crate) struct Baseline {
-    pub(crate) address: SocketAddr,
-    server: Process,
-    worker: Option<Process>,
 }
 
 /// The views' account, as `inventoryctl queue status` gives it.
@@ -164,47 +160,6 @@ impl Stack {
         Ok(())
     }
 
-    /// A server to compare with, with the API's own answer for a product. Kept for one row.
-    ///
-    /// # Errors
-    /// It could not be started.
-    pub(crate) async fn start_baseline(&self, kind: Kind) -> anyhow::Result<Baseline> {
-        let mut connection = Connection::open(self.api()).await?;
-        let answer = connection.exchange_within(ANSWER_LIMIT, b"GET /v1/products/1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await?;
-        ensure!(answer.is_success(), "the API does not answer for product 1: {}", String::from_utf8_lossy(answer.body));
-        let product = String::from_utf8_lossy(answer.body).into_owned();
-        let address = free_address()?;
-        let mut command = self.own_command(&["serve", kind.name(), "--listen", &address.to_string(), "--product", &product]);
-        command.args(["--mysql-url", &self.mysql.url(THEIRS), "--redis-url", &self.redis.url()]);
-        let mut server = Process::spawn(kind.name(), command, &self.dir.join(format!("{}.log", kind.name())))?;
-        server.wait_ready(READY_LIMIT, |_| std::net::TcpStream::connect(address).is_ok())?;
-        Ok(Baseline { address, server, worker: None })
-    }
-
-    pub(crate) fn start_textbook_worker(&self, baseline: &mut Baseline) -> anyhow::Result<()> {
-        let mut command = self.own_command(&["textbook-worker"]);
-        command.args(["--mysql-url", &self.mysql.url(THEIRS), "--redis-url", &self.redis.url()]);
-        baseline.worker = Some(Process::spawn("textbook-worker", command, &self.dir.join("textbook-worker.log"))?);
-        Ok(())
-    }
-
-    /// Ends the textbook's worker and throws away what it has not got to; returns how many views that were.
-    pub(crate) async fn forget_textbook(&mut self, baseline: &mut Baseline) -> anyhow::Result<u64> {
-        if let Some(mut worker) = baseline.worker.take() {
-            ensure!(worker.exited().is_none(), "{}", worker.error("the textbook's worker died by itself"));
-            worker.kill();
-        }
-        let left = redis::cmd("LLEN").arg(TEXTBOOK_LIST).query_async(&mut self.redis_commands).await?;
-        redis::cmd("DEL").arg(TEXTBOOK_LIST).arg(TEXTBOOK_TOTALS).query_async::<()>(&mut self.redis_commands).await?;
-        Ok(left)
-    }
-
-    fn own_command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.cores.command(&self.programs.join("bench"));
-        command.args(arguments);
-        command
-    }
-
     pub(crate) fn api(&self) -> SocketAddr {
         self.addresses.api
     }
@@ -280,7 +235,7 @@ impl Stack {
     /// One of them died.
     pub(crate) fn used(&self, baseline: Option<&Baseline>) -> anyhow::Result<Used> {
         let (server, worker) = match baseline {
-            Some(baseline) => (Some(&baseline.server), baseline.worker.as_ref()),
+            Some(baseline) => baseline.processes(),
             None => (self.api.as_ref(), self.worker.as_ref()),
         };
         let mut used = Used::new();

@@ -60,7 +60,9 @@ impl Versus {
         match (self.against, self.fsync == EVERYSEC) {
             (Kind::Direct, true) => Some("with everysec our 202 may lose about a second with the host, the baseline's loses nothing"),
             (Kind::Direct, false) => Some("both at full durability: what was answered 202 survives the host"),
-            (Kind::Textbook, true) => Some("with everysec the 202 of both may lose about a second with the host"),
+            (Kind::Textbook | Kind::Trim | Kind::Stream, true) => {
+                Some("with everysec the 202 of both may lose about a second with the host")
+            }
             _ => None,
         }
     }
@@ -124,9 +126,7 @@ impl Versus {
         left_behind: &mut u64,
     ) -> anyhow::Result<Turn> {
         let (views, prices) = (stack.views_in(THEIRS).await?, prices_in(stack, THEIRS).await?);
-        if self.against == Kind::Textbook {
-            stack.start_textbook_worker(baseline)?;
-        }
+        stack.start_worker_of(baseline)?;
         let turn = measure(stack, Some(baseline), baseline.address, plan, requests, self.clients).await?;
         let answered = turn.slice.answered;
         match (self.work, self.against) {
@@ -134,7 +134,7 @@ impl Versus {
                 let added = stack.views_in(THEIRS).await? - views;
                 ensure!(added == answered, "the baseline accepted {answered} views and added {added}");
             }
-            (Work::View(_), Kind::Textbook) => *left_behind += stack.forget_textbook(baseline).await?,
+            (Work::View(_), _) => *left_behind += stack.forget_views_of(baseline).await?,
             (Work::Price, _) => ensure_prices(answered, prices_in(stack, THEIRS).await? - prices)?,
             _ => {}
         }
@@ -162,9 +162,9 @@ impl Versus {
         if let Some(durability) = self.durability() {
             line = line.note(durability);
         }
-        if self.against == Kind::Textbook {
+        if self.against.queue().is_some() {
             let taken: u64 = turns[1].iter().map(|turn| turn.slice.answered).sum();
-            line = line.note(format!("the textbook's worker left {left_behind} of {taken} views behind, the drain none"));
+            line = line.note(format!("the baseline's worker left {left_behind} of {taken} views behind, the drain none"));
         }
         Ok(Line { api: Some(stack.api_memory()?), worker: Some(stack.worker_memory()?), ..line })
     }

@@ -15,8 +15,8 @@ latest.json. A missed mark is no failure; an error answer and a lost or doubled 
 
   --quick        few and short rounds: shows that it works, its figures say little
   --only ROW...  these rows only: get-64, get-256, view-64, view-256, view-always-64, view-always-256,
-                 direct-zipf, direct-always, direct-hot, textbook, price-1, price-16, batch, hot, drain, live,
-                 memory (judged only after the whole table); or all of a kin, such as get
+                 direct-zipf, direct-always, direct-hot, textbook, trim, stream, price-1, price-16, batch, hot, drain,
+                 live, memory (judged only after the whole table); or all of a kin, such as get
 
 Needs Linux and two cores that nothing else uses: servers are pinned to one, the load generator to the
 other.";
