@@ -7,9 +7,11 @@ mod backlog;
 mod baselines;
 mod connection;
 mod figures;
+mod kills;
 mod live;
 mod load;
 mod machine;
+mod paced;
 mod prices;
 mod progress;
 mod report;
@@ -21,12 +23,12 @@ mod usage;
 mod versus;
 mod workers;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::{Parser, Subcommand};
 use machine::Cores;
 use stack::Stack;
 use std::fs::{File, TryLockError};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -47,6 +49,12 @@ enum Command {
         /// These rows only, such as view-64, or all of a kin, such as view
         #[arg(long, num_args = 1.., value_name = "ROW")]
         only: Vec<String>,
+        /// Instead: what each design of the views' path loses and doubles under kill -9; also in target/bench/kills.md
+        #[arg(long, conflicts_with = "only")]
+        kills: bool,
+        /// Of the moments of the kills
+        #[arg(long, value_name = "S", default_value_t = versus::SEED, requires = "kills")]
+        seed: u64,
     },
     /// Moderate mixed load for a while; fails on drift, stale prices, error answers or memory that grows
     #[command(after_help = soak::growth_help())]
@@ -77,7 +85,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Bench { quick, only } => until_interrupted(bench(quick, only)),
+        Command::Bench { quick, kills: true, seed, .. } => until_interrupted(kills(quick, seed)),
+        Command::Bench { quick, only, .. } => until_interrupted(bench(quick, only)),
         Command::Soak { minutes, seed } => until_interrupted(soak(minutes, seed)),
         Command::Serve { kind, setup } => baselines::serve(kind, setup),
         Command::Work { kind, mysql_url, redis_url } => until_interrupted(workers::run(kind, mysql_url, redis_url)),
@@ -102,16 +111,33 @@ fn until_interrupted(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::
     })
 }
 
-async fn bench(quick: bool, only: Vec<String>) -> anyhow::Result<()> {
-    let began = Instant::now();
-    let rows = rows::chosen(&only)?;
-    let (dir, _lock) = place()?;
+/// Everything, pinned.
+async fn start(dir: &Path) -> anyhow::Result<Stack> {
     let cores = Cores::take()?;
     if let Cores::Shared(why) = &cores {
         eprintln!("note: {why}");
     }
     eprintln!("starting Redis, MySQL, API and worker under {}", dir.display());
-    let mut stack = Stack::start(dir.clone(), cores).await?;
+    Stack::start(dir.to_owned(), cores).await
+}
+
+async fn kills(quick: bool, seed: u64) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let (dir, _lock) = place()?;
+    let mut stack = start(&dir).await?;
+    let (table, sound) = kills::run(&mut stack, if quick { &kills::QUICK } else { &kills::FULL }, seed).await?;
+    stack.end()?;
+    std::fs::write(dir.join("kills.md"), &table).context("writing kills.md")?;
+    println!("{table}\nmeasured in {:.0} s; also in {}", began.elapsed().as_secs_f64(), dir.join("kills.md").display());
+    ensure!(sound, "this design lost or doubled views, see its row");
+    Ok(())
+}
+
+async fn bench(quick: bool, only: Vec<String>) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let rows = rows::chosen(&only)?;
+    let (dir, _lock) = place()?;
+    let mut stack = start(&dir).await?;
     let report = rows::run(&mut stack, if quick { &rows::QUICK } else { &rows::FULL }, &rows).await?;
     stack.end()?;
     std::fs::write(dir.join("latest.md"), report.markdown()).context("writing latest.md")?;

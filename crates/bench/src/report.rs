@@ -285,7 +285,7 @@ impl Report {
 }
 
 /// Two significant digits below ten.
-fn millis(value: f64) -> String {
+pub(crate) fn millis(value: f64) -> String {
     match value {
         value if value < 1.0 => format!("{value:.3}"),
         value if value < 10.0 => format!("{value:.2}"),

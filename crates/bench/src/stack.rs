@@ -5,7 +5,7 @@ mod baseline;
 pub(crate) use baseline::Baseline;
 
 use crate::connection::{ANSWER_LIMIT, Connection};
-use crate::machine::Cores;
+use crate::machine::{self, Cores};
 use crate::requests::PRODUCTS;
 use crate::usage::{self, Memory, Used, Who};
 use anyhow::{Context, ensure};
@@ -57,6 +57,13 @@ struct Addresses {
     api: SocketAddr,
     api_ops: SocketAddr,
     worker_ops: SocketAddr,
+}
+
+/// Who is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Victim {
+    Api,
+    Worker,
 }
 
 /// The views' account, as `inventoryctl queue status` gives it.
@@ -160,6 +167,24 @@ impl Stack {
         Ok(())
     }
 
+    /// Kills one of ours with -9 and starts it again; nobody waits until it is ready.
+    ///
+    /// # Errors
+    /// It had died by itself, or could not be started again.
+    pub(crate) fn kill(&mut self, victim: Victim) -> anyhow::Result<()> {
+        match victim {
+            Victim::Api => {
+                self.api.as_mut().map_or(Ok(()), kill)?;
+                self.api = Some(self.spawn("inventory-api", "api")?);
+            }
+            Victim::Worker => {
+                self.worker.as_mut().map_or(Ok(()), kill)?;
+                self.worker = Some(self.spawn("inventory-worker", "worker")?);
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn api(&self) -> SocketAddr {
         self.addresses.api
     }
@@ -198,6 +223,15 @@ impl Stack {
 
     pub(crate) async fn views_in(&self, database: &str) -> anyhow::Result<u64> {
         self.number(&format!("SELECT CAST(SUM(views) AS UNSIGNED) FROM {database}.product_views")).await
+    }
+
+    /// Views of each product that everything is measured with, in the order of their ids.
+    pub(crate) async fn views_by_product(&self, database: &str) -> anyhow::Result<Vec<u64>> {
+        let sql = format!("SELECT product_id, views FROM {database}.product_views WHERE product_id <= {PRODUCTS}");
+        let rows: Vec<(u64, u64)> = self.sql.get_conn().await?.query(sql).await?;
+        let mut views = vec![0; PRODUCTS];
+        rows.into_iter().for_each(|(id, counted)| views[id as usize - 1] = counted);
+        Ok(views)
     }
 
     /// Waits until every accepted view is in MySQL.
@@ -278,6 +312,11 @@ impl Stack {
         Ok(format!("Redis {redis}, {name} {}", mysql.unwrap_or_default()))
     }
 
+    /// What everything ran on, for the head of a table.
+    pub(crate) async fn heading(&mut self) -> anyhow::Result<String> {
+        Ok(format!("{}; {}  \n{}", machine::name(), self.cores.describe(), self.versions().await?))
+    }
+
     /// The account at this moment.
     ///
     /// # Errors
@@ -308,6 +347,13 @@ impl Stack {
         self.redis.stop()?;
         Ok(self.mysql.stop()?)
     }
+}
+
+/// One that had died by itself is an error.
+fn kill(process: &mut Process) -> anyhow::Result<()> {
+    ensure!(process.exited().is_none(), "{}", process.error(format!("{} died by itself", process.name())));
+    process.kill();
+    Ok(())
 }
 
 fn free_address() -> anyhow::Result<SocketAddr> {

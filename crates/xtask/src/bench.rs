@@ -8,6 +8,7 @@ use crate::{Result, need};
 
 const BENCH_HELP: &str = "\
 cargo xtask bench [--quick] [--only ROW...]
+cargo xtask bench [--quick] --kills [--seed S]
 
 Measures reads, views, prices and the drain beside the simplest servers that do the same, in less than
 five minutes after the build, and prints one table of ratios; it is also in target/bench/latest.md and
@@ -17,6 +18,10 @@ latest.json. A missed mark is no failure; an error answer and a lost or doubled 
   --only ROW...  these rows only: get-64, get-256, view-64, view-256, view-always-64, view-always-256,
                  direct-zipf, direct-always, direct-hot, textbook, trim, stream, price-1, price-16, batch, hot, drain,
                  live, memory (judged only after the whole table); or all of a kin, such as get
+  --kills        another table instead, in about five minutes, also in target/bench/kills.md: what this design, one
+                 UPDATE a view and three queues answer and leave behind at full load, and what they lose and double
+                 when worker and API are killed with -9 twenty times each; fails if this design loses or doubles
+  --seed S       of the moments of the kills [default: 42]
 
 Needs Linux and two cores that nothing else uses: servers are pinned to one, the load generator to the
 other.";

@@ -1,6 +1,6 @@
 //! The processes of a baseline: its server, and the worker of its queue where it has one.
 
-use super::{READY_LIMIT, Stack, THEIRS, free_address};
+use super::{READY_LIMIT, Stack, THEIRS, Victim, free_address, kill};
 use crate::baselines::{Kind, TOTALS};
 use crate::connection::{ANSWER_LIMIT, Connection};
 use anyhow::ensure;
@@ -12,6 +12,8 @@ use std::process::Command;
 pub(crate) struct Baseline {
     pub(crate) kind: Kind,
     pub(crate) address: SocketAddr,
+    /// What it answers a GET of any product with.
+    product: String,
     server: Process,
     worker: Option<Process>,
 }
@@ -35,7 +37,7 @@ impl Stack {
         let address = free_address()?;
         let mut server = self.spawn_server(kind, address, &product)?;
         server.wait_ready(READY_LIMIT, |_| std::net::TcpStream::connect(address).is_ok())?;
-        Ok(Baseline { kind, address, server, worker: None })
+        Ok(Baseline { kind, address, product, server, worker: None })
     }
 
     fn spawn_server(&self, kind: Kind, address: SocketAddr, product: &str) -> anyhow::Result<Process> {
@@ -52,6 +54,24 @@ impl Stack {
             let name = format!("{}-worker", baseline.kind.name());
             let command = self.own_command(&["work", baseline.kind.name()]);
             baseline.worker = Some(Process::spawn(&name, command, &self.dir.join(format!("{name}.log")))?);
+        }
+        Ok(())
+    }
+
+    /// As [`Stack::kill`], for a baseline.
+    ///
+    /// # Errors
+    /// It had died by itself, or could not be started again.
+    pub(crate) fn kill_of(&self, baseline: &mut Baseline, victim: Victim) -> anyhow::Result<()> {
+        match victim {
+            Victim::Api => {
+                kill(&mut baseline.server)?;
+                baseline.server = self.spawn_server(baseline.kind, baseline.address, &baseline.product)?;
+            }
+            Victim::Worker => {
+                baseline.worker.as_mut().map_or(Ok(()), kill)?;
+                self.start_worker_of(baseline)?;
+            }
         }
         Ok(())
     }
