@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 const CLIENTS: usize = 64;
 
 /// How often faster than the API accepts.
-const FASTER: f64 = 3.0;
+const FASTER: f64 = 5.0;
 
-const ROWS_PER_VIEW: f64 = 0.05;
+const ROWS_PER_VIEW: f64 = 0.04;
 
 /// What the progress bar reckons with.
 const USUAL_PER_SECOND: u64 = 40_000;

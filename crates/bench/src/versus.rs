@@ -141,12 +141,20 @@ impl Versus {
         Ok(turn)
     }
 
+    /// `POST view p99 : bare server`, or what stands for the median with the one in place of the other.
+    fn title_of_p99(&self) -> String {
+        match self.work {
+            Work::Price => self.title.replace("p50", "p99"),
+            _ => self.title.replacen(" :", " p99 :", 1),
+        }
+    }
+
     fn line_of_p99(&self, turns: &[Vec<Turn>; 2]) -> Option<Line> {
         let mark = self.mark_p99?;
         let sides: Vec<Side> = turns.iter().map(|turns| side(turns)).collect();
         let millis = |turn: &Turn| turn.slice.millis(0.99);
         let pairs: Vec<(f64, f64)> = turns[0].iter().map(millis).zip(turns[1].iter().map(millis)).collect();
-        let line = Line::figure(self.row, self.title.replace("p50", "p99"), Unit::Milliseconds, sides[0].p99_millis, None);
+        let line = Line::figure(self.row, self.title_of_p99(), Unit::Milliseconds, sides[0].p99_millis, None);
         Some(line.against(sides[1].p99_millis, Spread::of(&paired(&pairs)), Some(mark)).of_sides(sides))
     }
 
