@@ -17,6 +17,7 @@ mod progress;
 mod report;
 mod requests;
 mod rows;
+mod slow;
 mod soak;
 mod stack;
 mod usage;

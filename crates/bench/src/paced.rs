@@ -35,6 +35,11 @@ impl Ledger {
         Self { acknowledged: vec![0; PRODUCTS], unknown: vec![0; PRODUCTS] }
     }
 
+    /// Of all products: acknowledged, and unknown.
+    pub(crate) fn sums(&self) -> (u64, u64) {
+        (self.acknowledged.iter().sum(), self.unknown.iter().sum())
+    }
+
     fn add(&mut self, other: &Self) {
         for (mine, theirs) in [(&mut self.acknowledged, &other.acknowledged), (&mut self.unknown, &other.unknown)] {
             mine.iter_mut().zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
@@ -144,8 +149,8 @@ mod tests {
         }
         let acknowledged = paced.acknowledged();
         let ledger = paced.end().await.unwrap();
-        assert_eq!(ledger.acknowledged.iter().sum::<u64>(), acknowledged);
-        (acknowledged, ledger.unknown.iter().sum())
+        assert_eq!(ledger.sums().0, acknowledged);
+        ledger.sums()
     }
 
     #[tokio::test]

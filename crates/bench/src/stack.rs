@@ -1,7 +1,9 @@
 //! Everything that is measured: private Redis and MySQL, API and worker, a baseline; started, pinned, watched, ended.
 
+mod account;
 mod baseline;
 
+pub(crate) use account::Account;
 pub(crate) use baseline::Baseline;
 
 use crate::connection::{ANSWER_LIMIT, Connection};
@@ -47,6 +49,8 @@ pub(crate) struct Stack {
     api: Option<Process>,
     worker: Option<Process>,
     addresses: Addresses,
+    /// Where our programs find MySQL, if not at its own port.
+    detour: Option<u16>,
     /// Views that were answered 202 to us.
     pub(crate) accepted: u64,
     worker_peak_mib: f64,
@@ -64,24 +68,6 @@ struct Addresses {
 pub(crate) enum Victim {
     Api,
     Worker,
-}
-
-/// The views' account, as `inventoryctl queue status` gives it.
-#[derive(Debug, Clone, Copy, serde::Deserialize)]
-pub(crate) struct Account {
-    pub(crate) accepted: u64,
-    pub(crate) persisted: u64,
-    pub(crate) pending: u64,
-    pub(crate) dead: u64,
-    pub(crate) lost: u64,
-    pub(crate) oldest_age_seconds: f64,
-}
-
-impl Account {
-    pub(crate) fn drift(&self) -> i64 {
-        let kept = self.persisted + self.pending + self.dead + self.lost;
-        self.accepted.cast_signed() - kept.cast_signed()
-    }
 }
 
 impl Stack {
@@ -109,11 +95,11 @@ impl Stack {
         let addresses = Addresses { api: free_address()?, api_ops: free_address()?, worker_ops: free_address()? };
         let own = std::env::current_exe().context("our own program has no path")?;
         let programs = own.parent().context("our own program has no directory")?.to_owned();
-        let (api, worker, accepted, worker_peak_mib) = (None, None, 0, 0.0);
-        let mut stack = Self { dir, programs, cores, redis, mysql, sql, redis_commands, api, worker, addresses, accepted, worker_peak_mib };
+        let (api, worker, detour, accepted, worker_peak_mib) = (None, None, None, 0, 0.0);
+        let mut stack =
+            Self { dir, programs, cores, redis, mysql, sql, redis_commands, api, worker, addresses, detour, accepted, worker_peak_mib };
         stack.prepare().await?;
-        stack.api = Some(stack.spawn("inventory-api", "api")?);
-        wait_ready(stack.api.as_mut(), addresses.api_ops)?;
+        stack.start_api()?;
         stack.start_worker()?;
         Ok(stack)
     }
@@ -147,11 +133,36 @@ impl Stack {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("INVENTORY_")) {
             command.env_remove(name);
         }
-        command.env("INVENTORY_REDIS_URL", self.redis.url()).env("INVENTORY_MYSQL_URL", self.mysql.url(OURS));
+        let (own, port) = (self.mysql_port(), self.detour.unwrap_or(self.mysql_port()));
+        let mysql = self.mysql.url(OURS).replace(&format!(":{own}/"), &format!(":{port}/"));
+        command.env("INVENTORY_REDIS_URL", self.redis.url()).env("INVENTORY_MYSQL_URL", mysql);
         command.env("INVENTORY_API_THREADS", "1");
         command.env("INVENTORY_API_LISTEN", self.addresses.api.to_string());
         command.env("INVENTORY_API_OPS_LISTEN", self.addresses.api_ops.to_string());
         command.env("INVENTORY_WORKER_OPS_LISTEN", self.addresses.worker_ops.to_string());
+    }
+
+    pub(crate) fn mysql_port(&self) -> u16 {
+        self.mysql.port()
+    }
+
+    /// Starts API and worker anew, with MySQL at this port, or at its own.
+    ///
+    /// # Errors
+    /// One of them did not end, or is not ready in time.
+    pub(crate) fn reroute(&mut self, port: Option<u16>) -> anyhow::Result<()> {
+        self.stop_worker()?;
+        if let Some(mut api) = self.api.take() {
+            api.stop(END_LIMIT)?;
+        }
+        self.detour = port;
+        self.start_api()?;
+        self.start_worker()
+    }
+
+    fn start_api(&mut self) -> anyhow::Result<()> {
+        self.api = Some(self.spawn("inventory-api", "api")?);
+        wait_ready(self.api.as_mut(), self.addresses.api_ops)
     }
 
     pub(crate) fn start_worker(&mut self) -> anyhow::Result<()> {
@@ -315,28 +326,6 @@ impl Stack {
     /// What everything ran on, for the head of a table.
     pub(crate) async fn heading(&mut self) -> anyhow::Result<String> {
         Ok(format!("{}; {}  \n{}", machine::name(), self.cores.describe(), self.versions().await?))
-    }
-
-    /// The account at this moment.
-    ///
-    /// # Errors
-    /// A store is away.
-    pub(crate) async fn account(&self) -> anyhow::Result<Account> {
-        let printed = self.inventoryctl(&["queue", "status", "-o", "json"]).await?;
-        serde_json::from_str(&printed).with_context(|| format!("`inventoryctl queue status` printed {printed}"))
-    }
-
-    async fn inventoryctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let mut command = Command::new(self.programs.join("inventoryctl"));
-        self.set_environment(&mut command);
-        command.args(arguments);
-        let line = arguments.join(" ");
-        let output = tokio::process::Command::from(command).kill_on_drop(true).output();
-        let output = tokio::time::timeout(COMMAND_LIMIT, output).await;
-        let output = output.with_context(|| format!("`inventoryctl {line}` has not ended after {COMMAND_LIMIT:?}"))?;
-        let output = output.context("starting inventoryctl")?;
-        ensure!(output.status.success(), "`inventoryctl {line}` failed: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Ends all in the order in which nothing is cut off.

@@ -142,7 +142,7 @@ impl Versus {
     }
 
     /// `POST view p99 : bare server`, or what stands for the median with the one in place of the other.
-    fn title_of_p99(&self) -> String {
+    pub(crate) fn title_of_p99(&self) -> String {
         match self.work {
             Work::Price => self.title.replace("p50", "p99"),
             _ => self.title.replacen(" :", " p99 :", 1),
