@@ -59,8 +59,8 @@ pub(crate) enum Step {
     Busy,
     /// An operator holds the drain; the batch stays sealed.
     Paused,
-    /// A batch was settled; `more` waits behind it.
-    Settled { more: bool },
+    /// A batch was settled, of which this worker counted `views`; `more` waits behind it.
+    Settled { more: bool, views: u64 },
 }
 
 /// The batch that MySQL refused last for its data. Another worker, or the next process, begins to count anew.
@@ -235,7 +235,7 @@ impl Drain {
         self.settle(&session, shard, &batch, &tally, &ids).await?;
         self.metrics.duration[DrainStage::Settle].observe(started.elapsed());
         pause_point::reached(PausePoint::AfterSettle, shard).await;
-        Ok(Step::Settled { more })
+        Ok(Step::Settled { more, views: tally.persisted() })
     }
 
     /// A batch that was void, and is there again, is Redis's own: somebody brought back a past that was given up.
