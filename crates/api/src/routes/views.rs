@@ -127,14 +127,20 @@ async fn count_event(state: &State, ingest: &Ingest, event: Event) -> Result<(),
 
 fn answer(counted: Vec<Result<(), ApiError>>) -> Result<HttpResponse, ApiError> {
     let accepted = counted.iter().filter(|counted| counted.is_ok()).count();
-    let mut rejected = Vec::new();
-    for (index, error) in counted.into_iter().enumerate().filter_map(|(index, counted)| Some((index, counted.err()?))) {
-        let kind = error.kind();
-        if accepted == 0 && kind.status >= 500 {
-            return Err(error);
+    let mut errors: Vec<(usize, ApiError)> =
+        counted.into_iter().enumerate().filter_map(|(index, counted)| Some((index, counted.err()?))).collect();
+    if accepted == 0 {
+        // The one that leaves open whether its views count, where there is one: any other would deny it.
+        let unknown = errors.iter().position(|(_, error)| matches!(error, ApiError::OutcomeUnknown(_)));
+        if let Some(place) = unknown.or_else(|| errors.iter().position(|(_, error)| error.kind().status >= 500)) {
+            return Err(errors.swap_remove(place).1);
         }
-        rejected.push(Rejected { index, status: kind.status, r#type: problem::path(kind), detail: error.to_string() });
     }
+    let rejected = |(index, error): (usize, ApiError)| {
+        let kind = error.kind();
+        Rejected { index, status: kind.status, r#type: problem::path(kind), detail: error.to_string() }
+    };
+    let rejected = errors.into_iter().map(rejected).collect();
     let body = serde_json::to_vec(&Accepted { accepted, rejected }).expect("a struct of texts and numbers always serialises");
     Ok(HttpResponse::Accepted().content_type(super::JSON).body(body))
 }
@@ -236,6 +242,10 @@ mod tests {
         assert_eq!(status(vec![Ok(()), full()]), Ok(202));
         assert_eq!(status(vec![absent(), absent()]), Ok(202));
         assert_eq!(status(vec![absent(), full()]), Err(503));
+        let unknown = || Err(ApiError::OutcomeUnknown("a push of views was not confirmed".into()));
+        for counted in [vec![full(), unknown()], vec![absent(), unknown(), full()]] {
+            assert_eq!(answer(counted).unwrap_err().kind().slug, "outcome-unknown");
+        }
 
         let response = answer(vec![Ok(()), absent(), Ok(()), full()]).unwrap();
         let body = actix_web::body::to_bytes(response.into_body()).await.unwrap();
