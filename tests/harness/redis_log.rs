@@ -8,6 +8,14 @@ impl Shop {
         self.redis.dir().join("appendonlydir")
     }
 
+    /// The file to which Redis appends.
+    #[must_use]
+    pub fn redis_log_file(&self) -> PathBuf {
+        let files = std::fs::read_dir(self.redis_log()).expect("Redis has a log").flatten().map(|entry| entry.path());
+        let mut logs = files.filter(|path| path.extension().is_some_and(|extension| extension == "aof"));
+        logs.find(|path| path.to_string_lossy().contains(".incr.")).expect("Redis has a log")
+    }
+
     /// Keeps a copy of Redis's log as it is now, in place of the last one; nothing may be on its way.
     #[must_use]
     pub fn keep_redis_log(&self) -> PathBuf {

@@ -36,6 +36,7 @@ mod faults {
     mod stores_away;
     mod tail;
     mod views;
+    mod views_torture;
     mod views_under_load;
 }
 mod flush;

@@ -24,11 +24,29 @@ and shows it with the calls around it.
   --faults N        faults in a round, beside its one long stop [default: 17]
   --release         with optimised programs: several times the operations, after a longer build
 
+cargo xtask torture views [--minutes N] [--seed S] [--only FAULT,...] [--faults N] [--textbook]
+
+Eight clients send views of 300 products through two APIs, while APIs, two workers, Redis (appendfsync always) and
+MySQL are killed with -9, APIs and workers also at each step of a view's way; workers are stopped in mid-transaction,
+connections cut, replies lost. When all is healed and drained MySQL must have of each product at least what was
+accepted and at most what is in doubt beside it; the account must agree; no shown total may have fallen. In one round
+of four Redis has everysec and loses the end of its log: nothing may be counted twice, nor more lost than that end.
+
+  --minutes, --seed as above
+  --only FAULT,...  only these faults: kill-api, kill-worker, kill-redis, kill-mysql, kill-before-push,
+                    kill-after-push, kill-after-claim, kill-after-shard-lock, kill-after-watermarks,
+                    kill-before-apply-commit, kill-after-apply, kill-after-settle, kill-redis-in-batch,
+                    kill-mysql-in-batch, hold-batch, kill-connections, kill-clients, lose-commit,
+                    lose-commit-reply, lose-push, lose-push-reply, lose-script, lose-script-reply, poison,
+                    cut-tail, stop-in-batch
+  --faults N        faults in a round, beside its stop or its power cuts [default: 26]
+  --textbook        torture a worker that pops ten views and adds them in one transaction: it must fail
+
 cargo xtask torture teeth [NAME...]
 
-Shows that the above would see a fault: the protocol is broken in known ways, one after the other
-(tests/teeth/*.patch), in a copy under target/teeth, and each time a violation must be found within a minute.
-The copy as it is must pass.";
+Shows that the above would see a fault: the protocols are broken in known ways, one after the other
+(tests/teeth/*.patch), in a copy under target/teeth, and each time a violation must be found within a minute, as must
+that of the textbook's worker. The copy as it is must pass.";
 
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     match arguments {
@@ -40,22 +58,25 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             println!("{HELP}");
             Ok(())
         }
-        ["prices", rest @ ..] => prices(rest),
+        [what @ ("prices" | "views"), rest @ ..] => torture(what, rest),
         ["teeth", names @ ..] => teeth::run(names),
-        [other, ..] => Err(format!("unknown torture `{other}`: prices or teeth; --help says more").into()),
+        [other, ..] => Err(format!("unknown torture `{other}`: prices, views or teeth; --help says more").into()),
     }
 }
 
-fn prices(arguments: &[&str]) -> Result<()> {
+fn torture(what: &str, arguments: &[&str]) -> Result<()> {
+    let release = arguments.contains(&"--release");
+    if release && what == "views" {
+        return Err("views are tortured without --release: optimised programs cannot be held at the steps where they are killed".into());
+    }
     let place = Place::find()?;
     need::servers()?;
-    let release = arguments.contains(&"--release");
     let profile = if release { "release" } else { "debug" };
-    build(&mut place.cargo(), release, &["api", "worker", "tests"])?;
+    build(&mut place.cargo(), release, &["api", "worker", "cli", "tests"])?;
     let mut torture = Command::new(place.target.join(profile).join("torture"));
-    torture.current_dir(&place.root).arg("prices").args(arguments.iter().filter(|argument| **argument != "--release"));
+    torture.current_dir(&place.root).arg(what).args(arguments.iter().filter(|argument| **argument != "--release"));
     let status = torture.status()?;
-    if status.success() { Ok(()) } else { Err(format!("`cargo xtask torture prices` ended with {status}, see above").into()) }
+    if status.success() { Ok(()) } else { Err(format!("`cargo xtask torture {what}` ended with {status}, see above").into()) }
 }
 
 /// Builds the programs of these packages.

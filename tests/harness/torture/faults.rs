@@ -266,19 +266,19 @@ impl Instance {
     }
 }
 
-async fn stopped(program: &mut Program, time: Duration) {
+pub(super) async fn stopped(program: &mut Program, time: Duration) {
     program.signal("STOP");
     tokio::time::sleep(time).await;
     program.signal("CONT");
 }
 
 /// What is trapped passes late, or never.
-async fn pass_late(proxy: &Proxy, random: &mut fastrand::Rng) {
+pub(super) async fn pass_late(proxy: &Proxy, random: &mut fastrand::Rng) {
     let _ = tokio::time::timeout(CATCH_LIMIT, proxy.caught()).await;
     pass_or_cut(proxy, random).await;
 }
 
-async fn lose_reply(proxy: &Proxy) {
+pub(super) async fn lose_reply(proxy: &Proxy) {
     let _ = tokio::time::timeout(CATCH_LIMIT, proxy.caught()).await;
     tokio::time::sleep(DONE).await;
     proxy.cut();

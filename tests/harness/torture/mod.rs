@@ -6,10 +6,11 @@ mod faults;
 mod history;
 mod report;
 mod run;
+pub mod views;
 mod workload;
 
 pub use faults::Fault;
 pub use history::{Call, Outcome, Rule, Violation, around, violations};
-pub use report::Progress;
+pub use report::{Progress, Told};
 pub use run::{Plan, Round, Verdict, round, run};
 pub use workload::Counters;

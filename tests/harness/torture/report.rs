@@ -5,7 +5,6 @@ use super::workload::Counters;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, stderr};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -35,6 +34,14 @@ impl Struck {
     }
 }
 
+/// How far a run is: what is done, of which the rate is shown too, and what came of it.
+pub struct Told {
+    pub count: u64,
+    pub unit: &'static str,
+    pub more: u64,
+    pub of: &'static str,
+}
+
 /// A bar on a terminal, a line every ten seconds elsewhere.
 pub struct Progress {
     bar: Option<ProgressBar>,
@@ -42,14 +49,15 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// `told` says how far the run is.
     #[must_use]
-    pub fn start(counters: &Arc<Counters>, planned: Duration) -> Self {
+    pub fn start(planned: Duration, told: impl Fn() -> Told + Send + 'static) -> Self {
         let bar = stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(planned.as_secs());
             let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {msg}  {elapsed}, about {eta} left");
             bar.with_style(style.expect("the template is well-formed"))
         });
-        let ticks = tokio::spawn(tick(counters.clone(), bar.clone()));
+        let ticks = tokio::spawn(tick(told, bar.clone()));
         Self { bar, ticks }
     }
 
@@ -68,16 +76,15 @@ impl Progress {
     }
 }
 
-async fn tick(counters: Arc<Counters>, bar: Option<ProgressBar>) {
+async fn tick(told: impl Fn() -> Told, bar: Option<ProgressBar>) {
     let (started, mut before) = (Instant::now(), 0);
     let every = if bar.is_some() { ON_TERMINAL } else { OFF_TERMINAL };
     loop {
         tokio::time::sleep(every).await;
-        let (now, seconds) = (counters.operations(), started.elapsed().as_secs());
+        let (Told { count: now, unit, more, of }, seconds) = (told(), started.elapsed().as_secs());
         let rate = now.saturating_sub(before) / every.as_secs();
         before = now;
-        let written = counters.written.load(Ordering::Relaxed);
-        let text = format!("{} operations, {}/s, {} writes", HumanCount(now), HumanCount(rate), HumanCount(written));
+        let text = format!("{} {unit}, {}/s, {} {of}", HumanCount(now), HumanCount(rate), HumanCount(more));
         match &bar {
             Some(bar) => {
                 bar.set_position(seconds);
@@ -107,10 +114,15 @@ pub(super) fn print(seed: u64, rounds: u64, took: Duration, counters: &Counters,
         of(&counters.failed_reads)
     );
     println!("writes {} acknowledged, {} refused, {} unknown", of(&counters.written), of(&counters.refused), of(&counters.unknown));
-    let times: u64 = struck.values().map(|struck| struck.times).sum();
-    println!("faults {times}\n\n{:<20} {:>6} {:>27} {:>18}", "kind", "times", "while requests unanswered", "unanswered, mean");
-    for (fault, Struck { times, unanswered, in_flight }) in struck {
-        println!("{:<20} {times:>6} {unanswered:>27} {:>18.1}", fault.name(), *in_flight as f64 / (*times).max(1) as f64);
+    table(struck.iter().map(|(fault, struck)| (fault.name(), *struck)));
+}
+
+/// Prints how often each kind of fault struck.
+pub(super) fn table(struck: impl Iterator<Item = (String, Struck)> + Clone) {
+    let times: u64 = struck.clone().map(|(_, struck)| struck.times).sum();
+    println!("faults {times}\n\n{:<24} {:>6} {:>27} {:>18}", "kind", "times", "while requests unanswered", "unanswered, mean");
+    for (name, Struck { times, unanswered, in_flight }) in struck {
+        println!("{name:<24} {times:>6} {unanswered:>27} {:>18.1}", in_flight as f64 / times.max(1) as f64);
     }
     println!();
 }

@@ -2,7 +2,7 @@
 
 use super::faults::{Fault, STOP, Victims};
 use super::history::{Call, Outcome, Rule, Violation, around, violations};
-use super::report::{Progress, Struck};
+use super::report::{Progress, Struck, Told};
 use super::workload::{Client, Clients, Counters, FIRST_PRICE, INSTANCES, READERS, WRITERS, evict, hundredths};
 use crate::{SOON, Shop, ShopOptions, eventually};
 use clap::ValueEnum;
@@ -76,7 +76,7 @@ impl Round {
 }
 
 /// The card at a place of the endless row of decks.
-fn dealt(kinds: &[Fault], place: u64) -> Fault {
+pub(super) fn dealt<T: Copy>(kinds: &[T], place: u64) -> T {
     let size = kinds.len() as u64;
     let mut deck = kinds.to_vec();
     fastrand::Rng::with_seed(place / size).shuffle(&mut deck);
@@ -105,7 +105,13 @@ impl Verdict {
 pub async fn run(plan: &Plan) -> bool {
     let (started, counters) = (Instant::now(), Arc::new(Counters::default()));
     let until = started + plan.time;
-    let progress = Progress::start(&counters, plan.time);
+    let told = counters.clone();
+    let progress = Progress::start(plan.time, move || Told {
+        count: told.operations(),
+        unit: "operations",
+        more: told.written.load(Ordering::Relaxed),
+        of: "writes",
+    });
     let (mut struck, mut rounds, mut longest) = (BTreeMap::<Fault, Struck>::new(), 0, SHORTEST_ROUND);
     let mut failed = None;
     while failed.is_none() && (rounds == 0 || Instant::now() + longest < until) {

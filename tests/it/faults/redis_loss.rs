@@ -2,7 +2,6 @@
 
 use harness::{Books, Program, SOON, Shop, ShopOptions, eventually};
 use servers::{AppendFsync, RedisOptions};
-use std::path::PathBuf;
 
 /// Product of shard 2.
 const PRODUCT: u64 = 2;
@@ -19,10 +18,6 @@ async fn view(shop: &Shop, api: &Program, times: u64) {
     for _ in 0..times {
         shop.view(api, PRODUCT).await;
     }
-}
-
-fn log_dir(shop: &Shop) -> PathBuf {
-    shop.redis.dir().join("appendonlydir")
 }
 
 /// Waits until the API has found Redis again: a read needs it to tell views.
@@ -130,19 +125,13 @@ async fn log_length(shop: &Shop) -> u64 {
         info.contains("aof_buffer_length:0\r").then_some(())
     })
     .await;
-    std::fs::metadata(log_file(shop)).unwrap().len()
-}
-
-fn log_file(shop: &Shop) -> PathBuf {
-    let files = std::fs::read_dir(log_dir(shop)).unwrap().map(|entry| entry.unwrap().path());
-    let mut logs = files.filter(|path| path.extension().is_some_and(|extension| extension == "aof"));
-    logs.find(|path| path.to_string_lossy().contains(".incr.")).expect("there is a log")
+    std::fs::metadata(shop.redis_log_file()).unwrap().len()
 }
 
 /// A power cut: Redis dies, and what it had not synced is gone.
 fn power_cut(shop: &mut Shop, kept: u64) {
     shop.redis.kill();
-    std::fs::File::options().write(true).open(log_file(shop)).unwrap().set_len(kept).unwrap();
+    std::fs::File::options().write(true).open(shop.redis_log_file()).unwrap().set_len(kept).unwrap();
     shop.redis.restart().unwrap();
 }
 
