@@ -124,7 +124,7 @@ pub(crate) enum Command {
     /// The cache of product records
     #[command(subcommand)]
     Cache(CacheVerb),
-    /// Compare the products of MySQL, Redis and the API, and the account of views; exits 5 on a difference
+    /// Compare MySQL, Redis and the API, and the account of views; exits 5 on a fault
     ///
     /// What a write under way makes differ is no difference, and what differs is looked at again for longer than a change by plain SQL takes to show. With --repair a cache entry that differs is deleted, which is always safe, and it exits 5 only where something still differs then. Accepted views must be in MySQL, pending, set aside or lost, shard by shard; with --full the total of each product and its hours must say the same.
     Check(CheckArgs),
