@@ -9,8 +9,11 @@ const PRODUCT: u64 = 2;
 
 const NEVER: &str = "1h";
 
-/// A shop whose worker has settled one view and has had the ticket of a second that came meanwhile, so that shard 2 is not
-/// idle and nothing but the setting that is meant closes the next batch.
+/// Views of the first batch: more than would make the worker look for the next ones soon.
+const FIRST: u64 = 100;
+
+/// A shop whose worker has settled a batch of [`FIRST`] views and has had the ticket of one view that came meanwhile, so that shard
+/// 2 is not idle and nothing but the setting that is meant closes the next batch.
 async fn busy_shop(views: &str, interval: &str) -> (Shop, Program, Program, Books) {
     let (shop, points) = (Shop::start().await, PausePoints::listen().await);
     shop.products(8).await;
@@ -18,7 +21,8 @@ async fn busy_shop(views: &str, interval: &str) -> (Shop, Program, Program, Book
     let (api, books) = (shop.api_with(&settings).await, shop.books().await);
     let claimed = points.hold(PausePoint::AfterClaim);
     let worker = shop.worker_with(&settings).await;
-    shop.view(&api, PRODUCT).await;
+    let first = shop.client.post(format!("{}/v1/products/{PRODUCT}/views", api.url)).json(&serde_json::json!({ "count": FIRST }));
+    assert_eq!(first.send().await.unwrap().status(), 202);
     let held = claimed.held().await;
     shop.view(&api, PRODUCT).await;
     let mut redis = shop.redis_connection().await;
@@ -30,7 +34,7 @@ async fn busy_shop(views: &str, interval: &str) -> (Shop, Program, Program, Book
     // It answers behind what it did with the ticket.
     worker.metrics().await;
     held.release();
-    eventually("the first view is counted", SOON, async || (shop.views(PRODUCT).await >= 1).then_some(())).await;
+    eventually("the first batch is counted", SOON, async || (shop.views(PRODUCT).await >= FIRST).then_some(())).await;
     (shop, api, worker, books)
 }
 
@@ -53,11 +57,11 @@ async fn a_batch_is_closed_by_its_number_of_views_alone() {
     }
     // A shard that is idle is drained meanwhile, and this one is not.
     shop.view(&api, 3).await;
-    drains(&worker, (2.0, 2.0)).await;
-    assert_eq!(shop.views(PRODUCT).await, 1, "nine views do not close a batch of ten");
+    drains(&worker, (2.0, FIRST as f64 + 1.0)).await;
+    assert_eq!(shop.views(PRODUCT).await, FIRST, "nine views do not close a batch of ten");
     shop.view(&api, PRODUCT).await;
-    drains(&worker, (3.0, 12.0)).await;
-    assert_eq!(books.at_rest().await.persisted, 12);
+    drains(&worker, (3.0, FIRST as f64 + 11.0)).await;
+    assert_eq!(books.at_rest().await.persisted, FIRST + 11);
 }
 
 #[tokio::test]
@@ -66,8 +70,8 @@ async fn a_batch_is_closed_by_its_age_alone() {
     for _ in 2..5 {
         shop.view(&api, PRODUCT).await;
     }
-    assert_eq!(books.at_rest().await.persisted, 5);
-    drains(&worker, (2.0, 5.0)).await;
+    assert_eq!(books.at_rest().await.persisted, FIRST + 4);
+    drains(&worker, (2.0, FIRST as f64 + 4.0)).await;
 }
 
 #[tokio::test]

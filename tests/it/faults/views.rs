@@ -1,7 +1,10 @@
 //! Workers that die, stop or stand in the middle of a batch: each view is counted once, and what is shown is exact.
 
-use harness::{Books, Program, Proxy, SOON, Shop, eventually};
+use domain::view::Writer;
+use harness::{Books, Program, Proxy, SOON, Shop, eventually, record};
 use std::time::Duration;
+use storage::watch::now_ms;
+use uuid::Uuid;
 
 /// Product of shard 2 with views in MySQL already, so that its row can be locked.
 const PRODUCT: u64 = 2;
@@ -207,4 +210,48 @@ async fn views_of_a_product_are_applied_while_its_price_is_locked() {
     let _worker = shop.worker().await;
     assert_counted_once(&shop, &api, &books, 6).await;
     price.release().await;
+}
+
+#[tokio::test]
+async fn a_batch_that_is_settled_in_part_is_shown_right_and_the_next_worker_settles_the_rest() {
+    const PRODUCTS: u64 = 700;
+    let shop = Shop::start().await;
+    shop.products(4 * PRODUCTS).await;
+    let (api, books) = (shop.api().await, shop.books().await);
+    let ids: Vec<u64> = (0..PRODUCTS).map(|n| 2 + 4 * n).collect();
+    // Of every third product the total is cached.
+    for id in ids.iter().step_by(3) {
+        assert_eq!(shop.shown(&api, *id).await, 0);
+    }
+    let counts: Vec<_> = ids.iter().map(|id| (*id, 1)).collect();
+    books.push(&record(Writer::new(Uuid::new_v4()), 1, now_ms(), &counts)).await;
+    let (mut worker, proxy, mysql) = worker_before_commit(&shop).await;
+    let batch = get(&shop, "inventory:{2}:batch_id").await;
+    proxy.hold_request_with(&batch);
+    mysql.release();
+    proxy.caught().await;
+    worker.kill();
+
+    let prefix = format!("inventory:{{2}}:t:{}:", books.redis.queue.session().unwrap().run8());
+    let script = redis::Script::new(include_str!("../../../crates/storage/src/redis/lua/settle.lua"));
+    let mut call = script.prepare_invoke();
+    for key in ["batch", "batch_id", "sums", "pend", "entries", "sv", "claimant"] {
+        call.key(format!("inventory:{{2}}:{key}"));
+    }
+    call.arg(&batch).arg(1).arg(prefix).arg("a worker").arg(500);
+    let mut redis = shop.redis_connection().await;
+    assert_eq!(call.invoke_async::<u64>(&mut redis).await.unwrap(), 2);
+    let left: u64 = redis::cmd("HLEN").arg("inventory:{2}:sums").query_async(&mut redis).await.unwrap();
+    assert!((2..PRODUCTS).contains(&left), "{left} of {PRODUCTS} products are left");
+    for id in &ids {
+        assert_eq!(shop.shown(&api, *id).await, 1, "product {id}");
+    }
+
+    let _next = shop.worker().await;
+    let account = books.at_rest().await;
+    assert_eq!((account.accepted, account.persisted, account.drift()), (PRODUCTS, PRODUCTS, 0));
+    assert!(!exists(&shop, "inventory:{2}:sums").await && !exists(&shop, "inventory:{2}:pend").await);
+    for id in &ids {
+        assert_eq!(shop.shown(&api, *id).await, 1, "product {id}");
+    }
 }

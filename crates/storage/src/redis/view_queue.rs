@@ -26,7 +26,10 @@ use std::time::{Duration, Instant};
 use telemetry::metrics::{RedisOp, StoreMetrics};
 use uuid::Uuid;
 
-/// Most distinct products of a batch. Settling 5,000 takes Redis 20 ms (measured on 7.0).
+/// Products that one call of settle takes out of a batch: some 2 ms of Redis.
+const SETTLED_AT_ONCE: u64 = 500;
+
+/// Most distinct products of a batch.
 pub const MOST_PRODUCTS: u64 = 5_000;
 
 /// Most records of a batch, for times when each push carries a view or a few; smaller batches would repeat a product's row more
@@ -171,7 +174,8 @@ pub async fn claim(session: &Session, keys: &Keys, shard: u16, claim: &Claim<'_>
     }
 }
 
-/// Forgets a batch that MySQL has committed; `exact` as [`domain::view::Tally::is_exact`]. Returns whether it was still there.
+/// Forgets a batch that MySQL has committed, some products at a time; `exact` as [`domain::view::Tally::is_exact`]. Returns whether it
+/// was still there; if not, the cached totals of its products, `ids`, are dropped.
 ///
 /// # Errors
 /// As any command; repeat it.
@@ -184,14 +188,42 @@ pub async fn settle(
     worker: &str,
     ids: &BTreeSet<u64>,
 ) -> Result<bool, Error> {
+    loop {
+        match settle_some(session, keys, shard, batch, exact, worker, &BTreeSet::new()).await? {
+            Settled::Part => {}
+            Settled::All => return Ok(true),
+            Settled::NotThere => return forget_totals(session, keys, shard, ids).await.map(|()| false),
+        }
+    }
+}
+
+enum Settled {
+    Part,
+    All,
+    NotThere,
+}
+
+async fn settle_some(
+    session: &Session,
+    keys: &Keys,
+    shard: u16,
+    batch: &str,
+    exact: bool,
+    worker: &str,
+    ids: &BTreeSet<u64>,
+) -> Result<Settled, Error> {
     let queue = keys.queue(shard);
     let mut call =
         invoke(&SCRIPTS.settle, &[&queue.batch, &queue.batch_id, &queue.sums, &queue.pend, &queue.entries, &queue.sv, &queue.claimant]);
-    call.arg(batch).arg(u8::from(exact)).arg(keys.total_prefix(session.run8(), shard)).arg(worker);
+    call.arg(batch).arg(u8::from(exact)).arg(keys.total_prefix(session.run8(), shard)).arg(worker).arg(SETTLED_AT_ONCE);
     for id in ids {
         call.arg(*id);
     }
-    Ok(session.script::<u8>(RedisOp::Settle, &call).await? == 1)
+    Ok(match session.script::<u8>(RedisOp::Settle, &call).await? {
+        2 => Settled::Part,
+        1 => Settled::All,
+        _ => Settled::NotThere,
+    })
 }
 
 /// Drops the cached totals of products of one shard, so that they are read from MySQL anew: a settle of a batch that
@@ -200,7 +232,7 @@ pub async fn settle(
 /// # Errors
 /// As any command; repeat it.
 pub async fn forget_totals(session: &Session, keys: &Keys, shard: u16, ids: &BTreeSet<u64>) -> Result<(), Error> {
-    settle(session, keys, shard, &Uuid::new_v4().to_string(), false, "", ids).await.map(|_| ())
+    settle_some(session, keys, shard, &Uuid::new_v4().to_string(), false, "", ids).await.map(|_| ())
 }
 
 /// Views that wait in a shard's lists.

@@ -1,29 +1,36 @@
--- Forgets a batch that MySQL has committed.
+-- Forgets a batch that MySQL has committed, some hundred products at a time: a product's sum goes from the sealed batch, from the
+-- pending counts and to its cached total as one, so what is shown is right between two calls, too.
 -- KEYS  batch batch_id sums pend entries sv claimant
--- ARGV  batch id, exact (1|0), prefix of the shard's cached totals, worker [, product id …]
+-- ARGV  batch id, exact (1|0), prefix of the shard's cached totals, worker, most products [, product id …]
 -- exact = 1 only if this worker's own transaction counted every record and set nothing aside: then cached totals are
 -- raised, else dropped (dropping one is always safe). The ids are looked at only when the batch is not there any more,
 -- settled by another or lost: their totals are dropped.
--- returns 1 settled | 0 not there. Works on a full Redis: the first write needs no memory.
+-- returns 2 some products are left: call again | 1 settled | 0 not there. Works on a full Redis: the first write needs no memory.
 local batch, batch_id, sums, pend, entries, sv, claimant = unpack(KEYS)
 redis.call('HDEL', pend, '')
-if redis.call('GET', claimant) == ARGV[4] then redis.call('DEL', claimant) end
+redis.call('INCR', sv)
+local function leave()
+  if redis.call('GET', claimant) == ARGV[4] then redis.call('DEL', claimant) end
+end
 if redis.call('GET', batch_id) ~= ARGV[1] then
-  for i = 5, #ARGV do redis.call('DEL', ARGV[3] .. ARGV[i]) end
-  redis.call('INCR', sv)
+  leave()
+  for i = 6, #ARGV do redis.call('DEL', ARGV[3] .. ARGV[i]) end
   return 0
 end
-local counted = redis.call('HGETALL', sums)
-redis.call('DEL', batch, batch_id, sums)
-local ids, views, totals = {}, {}, {}
-for i = 1, #counted, 2 do
-  if counted[i] == '#' then
-    redis.call('DECRBY', entries, counted[i + 1])
-  elseif counted[i] ~= '=' then
-    ids[#ids + 1], views[#views + 1] = counted[i], counted[i + 1]
-    totals[#totals + 1] = ARGV[3] .. counted[i]
+
+-- A few more than asked for, as the buckets of the hash come; none twice.
+local ids, views, totals, seen, cursor = {}, {}, {}, {}, '0'
+repeat
+  local found
+  cursor, found = unpack(redis.call('HSCAN', sums, cursor, 'COUNT', ARGV[5]))
+  for i = 1, #found, 2 do
+    local id = found[i]
+    if id ~= '#' and id ~= '=' and not seen[id] then
+      seen[id], ids[#ids + 1], views[#views + 1], totals[#totals + 1] = true, id, found[i + 1], ARGV[3] .. id
+    end
   end
-end
+until cursor == '0' or #ids >= tonumber(ARGV[5])
+
 -- A thousand at a time: what is read first says for which of them there is anything to change.
 for first = 1, #ids, 1000 do
   local last = math.min(first + 999, #ids)
@@ -40,6 +47,10 @@ for first = 1, #ids, 1000 do
     end
   end
   if #none > 0 then redis.call('HDEL', pend, unpack(none)) end
+  if cursor ~= '0' then redis.call('HDEL', sums, unpack(ids, first, last)) end
 end
-redis.call('INCR', sv)
+if cursor ~= '0' then return 2 end
+redis.call('DECRBY', entries, redis.call('HGET', sums, '#') or '0')
+redis.call('DEL', batch, batch_id, sums)
+leave()
 return 1
