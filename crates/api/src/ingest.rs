@@ -230,6 +230,7 @@ impl Pusher {
             while let Some(Some(lane)) = in_doubt.next().now_or_never() {
                 self.give_back(lane);
             }
+            catalog::arrivals(|| requests.len()).await;
             while let Ok(request) = requests.try_recv() {
                 arrived.push(request);
             }

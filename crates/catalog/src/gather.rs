@@ -24,7 +24,29 @@ pub const MOST_KEYS: usize = 100;
 /// Loads waiting in one process; beyond it they are refused.
 pub const MOST_WAITING: usize = 20_000;
 
+/// Rounds in which a thread reads what has arrived before it asks a store for what waits, and how much may wait by then.
+const MOST_ROUNDS: usize = 16;
+const ENOUGH: usize = 64;
+
+/// Lets this thread first read what has arrived, so that one round trip serves all of it: under load a call of a store costs more
+/// than a request. No timer: it ends with the first round that brings nothing, at once in a thread that has nothing else to do.
+pub async fn arrivals(waiting: impl Fn() -> usize) {
+    let mut before = waiting();
+    for _ in 0..MOST_ROUNDS {
+        // Others that are ready run first, and sockets are looked at.
+        tokio::task::yield_now().await;
+        let now = waiting();
+        if now == before || now >= ENOUGH {
+            return;
+        }
+        before = now;
+    }
+}
+
 type Flight<K, V> = Box<dyn Fn(Vec<K>) -> BoxFuture<'static, Result<HashMap<K, V>, Error>> + Send + Sync>;
+
+/// Keys, and who waits for each.
+type Loads<K, V> = Vec<(K, Vec<oneshot::Sender<Result<V, Error>>>)>;
 
 /// Loads values by key, many at a time.
 pub(crate) struct Gather<K, V> {
@@ -35,6 +57,8 @@ struct Inner<K, V> {
     flight: Flight<K, V>,
     flights: usize,
     pace: Duration,
+    /// Flights are of one thread, and wait for its [`arrivals`].
+    here: bool,
     waiting: Mutex<Waiting<K, V>>,
     runtime: tokio::runtime::Handle,
 }
@@ -60,7 +84,15 @@ where
     where
         F: Future<Output = Result<HashMap<K, V>, Error>> + Send + 'static,
     {
-        Self::with(flight, FLIGHTS, Duration::ZERO)
+        Self::with(flight, FLIGHTS, Duration::ZERO, false)
+    }
+
+    /// For loads of one thread, on which it must be called: one flight at a time, which takes all that the thread has read.
+    pub(crate) fn here<F>(flight: impl Fn(Vec<K>) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<HashMap<K, V>, Error>> + Send + 'static,
+    {
+        Self::with(flight, 1, Duration::ZERO, true)
     }
 
     /// One flight at a time, which then waits for `pace` unless the next one is full already. A load that comes after a quiet
@@ -69,17 +101,17 @@ where
     where
         F: Future<Output = Result<HashMap<K, V>, Error>> + Send + 'static,
     {
-        Self::with(flight, 1, pace)
+        Self::with(flight, 1, pace, false)
     }
 
-    fn with<F>(flight: impl Fn(Vec<K>) -> F + Send + Sync + 'static, flights: usize, pace: Duration) -> Self
+    fn with<F>(flight: impl Fn(Vec<K>) -> F + Send + Sync + 'static, flights: usize, pace: Duration, here: bool) -> Self
     where
         F: Future<Output = Result<HashMap<K, V>, Error>> + Send + 'static,
     {
         let waiting = Waiting { loads: HashMap::new(), order: VecDeque::new(), flying: HashSet::new(), count: 0, flights: 0 };
         let flight: Flight<K, V> = Box::new(move |keys| Box::pin(flight(keys)));
         let runtime = tokio::runtime::Handle::current();
-        Self { inner: Arc::new(Inner { flight, flights, pace, waiting: Mutex::new(waiting), runtime }) }
+        Self { inner: Arc::new(Inner { flight, flights, pace, here, waiting: Mutex::new(waiting), runtime }) }
     }
 
     /// Loads one key. `joined` tells whether the load shares the key of another that was waiting.
@@ -124,7 +156,7 @@ where
 
     /// Takes off with what waits, again and again, until nothing does.
     async fn fly(self: Arc<Self>) {
-        while let Some(loads) = self.take() {
+        while let Some(loads) = self.next().await {
             let keys: Vec<K> = loads.iter().map(|(key, _)| *key).collect();
             // A task of its own, so that a panic in a flight costs its loads and not the place it flew in.
             let result = match self.runtime.spawn((self.flight)(keys.clone())).await {
@@ -146,6 +178,13 @@ where
         }
     }
 
+    async fn next(&self) -> Option<Loads<K, V>> {
+        if self.here {
+            arrivals(|| self.waiting.lock().unwrap_or_else(PoisonError::into_inner).count).await;
+        }
+        self.take()
+    }
+
     /// Those who asked for these keys meanwhile may fly next.
     fn land(&self, keys: &[K]) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -162,8 +201,7 @@ where
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).order.len() >= MOST_KEYS
     }
 
-    #[allow(clippy::type_complexity)]
-    fn take(&self) -> Option<Vec<(K, Vec<oneshot::Sender<Result<V, Error>>>)>> {
+    fn take(&self) -> Option<Loads<K, V>> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let Waiting { loads, order, flying, count, flights } = &mut *waiting;
         let most = order.len().min(MOST_KEYS);

@@ -17,7 +17,7 @@ mod turns;
 mod write;
 
 pub use batch::{Batch, BatchSet, Judged, OnError, Outcome, RowFault, Undone, UndonePiece, Verdict};
-pub use gather::{FLIGHTS, MOST_KEYS, MOST_WAITING};
+pub use gather::{FLIGHTS, MOST_KEYS, MOST_WAITING, arrivals};
 pub use once::{Answer, Done, Key, Once};
 pub use prices::{PriceHistory, PriceRow};
 pub use read::{After, Page, Record, Shown, Source, Views};
