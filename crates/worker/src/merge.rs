@@ -24,7 +24,7 @@ const WORTH: u64 = merge::MOST_RECORDS;
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Batches that may wait in a shard whose drain works before it counts as far behind; merging costs Redis more than draining.
-const FAR_BEHIND: u64 = 4;
+const FAR_BEHIND: u64 = 8;
 
 /// Redis is left to others for this many times as long as a call took: more than it takes pushes to come through.
 const REST: u32 = 3;
@@ -125,10 +125,10 @@ mod tests {
     #[test]
     fn a_shard_is_far_behind_by_records_or_by_what_they_hold_but_not_by_what_is_merged() {
         let backlog = |open, merged, entries| Backlog { open, merged, entries };
-        assert!(is_far_behind(backlog(32_001, 0, 32_001)));
-        assert!(is_far_behind(backlog(500, 0, 120_001)));
-        assert!(!is_far_behind(backlog(500, 24, 120_001)));
-        assert!(!is_far_behind(backlog(0, 0, 200_000)), "the rest of it is sealed");
-        assert!(!is_far_behind(backlog(32_000, 0, 32_000)));
+        assert!(is_far_behind(backlog(40_001, 0, 40_001)));
+        assert!(is_far_behind(backlog(500, 0, 480_001)));
+        assert!(!is_far_behind(backlog(500, 24, 480_001)));
+        assert!(!is_far_behind(backlog(0, 0, 600_000)), "the rest of it is sealed");
+        assert!(!is_far_behind(backlog(40_000, 0, 40_000)));
     }
 }

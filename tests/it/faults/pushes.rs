@@ -163,8 +163,8 @@ async fn an_api_that_is_killed_with_requests_unanswered_loses_no_accepted_view_a
     let account = books.at_rest().await;
     assert_eq!((account.persisted, account.lost, account.drift()), (shop.all_views().await, 0, 0));
     told.check(&shop).await;
-    // The pushes of four shards arrived with at least one view each.
-    assert!(account.persisted >= told.total_accepted() + 4, "{account:?}");
+    // The push that was under way arrived.
+    assert!(account.persisted > told.total_accepted(), "{account:?}");
 }
 
 #[tokio::test]

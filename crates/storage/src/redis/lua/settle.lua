@@ -18,11 +18,11 @@ if redis.call('GET', batch_id) ~= ARGV[1] then
   return 0
 end
 
--- A few more than asked for, as the buckets of the hash come; none twice.
+-- A few more than asked for, as the buckets of the hash come, fifty at once because a hash that is growing has fuller ones; none twice.
 local ids, views, totals, seen, cursor = {}, {}, {}, {}, '0'
 repeat
   local found
-  cursor, found = unpack(redis.call('HSCAN', sums, cursor, 'COUNT', ARGV[5]))
+  cursor, found = unpack(redis.call('HSCAN', sums, cursor, 'COUNT', 50))
   for i = 1, #found, 2 do
     local id = found[i]
     if id ~= '#' and id ~= '=' and not seen[id] then
