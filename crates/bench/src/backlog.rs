@@ -1,4 +1,4 @@
-//! How fast a worker drains what piled up while none ran.
+//! How fast a worker drains what piled up while none ran, and what came while MySQL was away.
 //!
 //! The backlog is real traffic: single views over 64 connections, so that its records are those of full load.
 
@@ -20,6 +20,9 @@ const CLIENTS: usize = 64;
 const FASTER: f64 = 5.0;
 
 const ROWS_PER_VIEW: f64 = 0.04;
+
+/// From the return of MySQL until it has what came while it was away, milliseconds.
+const RECOVERY_MILLIS: f64 = 10_000.0;
 
 /// What the progress bar reckons with.
 const USUAL_PER_SECOND: u64 = 40_000;
@@ -60,4 +63,24 @@ pub(crate) async fn run(stack: &mut Stack, plan: &Plan, accepts: Option<f64>) ->
     );
     let rows = Line::figure("drain", "rows written for each view drained", Unit::RowsPerView, rows / drained, Some(AtMost(ROWS_PER_VIEW)));
     Ok(vec![Line { worker: Some(stack.worker_memory()?), ..speed }.note(note), rows])
+}
+
+/// Views that come while MySQL is killed and away, the worker and its merging beside them; from its return to the last COMMIT.
+///
+/// # Errors
+/// An error answer, or a lost or doubled view.
+pub(crate) async fn outage(stack: &mut Stack, plan: &Plan) -> anyhow::Result<Line> {
+    stack.set_appendfsync("everysec").await?;
+    stack.kill_mysql();
+    let requests = Arc::new(Requests::views(Popularity::Zipf, SEED));
+    let posted = load::run(stack.api(), &requests, CLIENTS, End::Answered(plan.backlog)).await?;
+    stack.accepted += posted.answered;
+    let memory = stack.redis_used_memory().await? as f64 / f64::from(1 << 20);
+    stack.return_mysql()?;
+    let from = Instant::now();
+    stack.wait_drained().await?;
+    let millis = from.elapsed().as_secs_f64() * 1_000.0;
+    let title = format!("{} views accepted while MySQL is away : from its return to the last COMMIT", grouped(plan.backlog as f64));
+    let line = Line::figure("outage", title, Unit::Milliseconds, millis, Some(AtMost(RECOVERY_MILLIS)));
+    Ok(line.note(format!("posted one by one at {}/s; Redis then held {memory:.0} MiB; one run", grouped(posted.per_second()))))
 }

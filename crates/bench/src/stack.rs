@@ -196,6 +196,21 @@ impl Stack {
         Ok(())
     }
 
+    pub(crate) fn kill_mysql(&mut self) {
+        self.mysql.kill();
+    }
+
+    /// Starts MySQL again; returns when clients can log in.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) fn return_mysql(&mut self) -> anyhow::Result<()> {
+        self.mysql.restart()?;
+        self.cores.pin_server(self.mysql.pid())?;
+        self.sql = Pool::from_url(self.mysql.url(OURS))?;
+        Ok(())
+    }
+
     pub(crate) fn api(&self) -> SocketAddr {
         self.addresses.api
     }

@@ -59,7 +59,6 @@ impl Versus {
         let Work::View(_) = self.work else { return None };
         match (self.against, self.fsync == EVERYSEC) {
             (Kind::Direct, true) => Some("with everysec our 202 may lose about a second with the host, the baseline's loses nothing"),
-            (Kind::Direct, false) => Some("both at full durability: what was answered 202 survives the host"),
             (Kind::Textbook | Kind::Trim | Kind::Stream, true) => {
                 Some("with everysec the 202 of both may lose about a second with the host")
             }

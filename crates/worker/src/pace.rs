@@ -18,7 +18,7 @@ const FEW: u64 = 20;
 
 /// Pause after a failure: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Pause between the tries of a batch that is refused for its data: eight of them are over in less than a second, so that
 /// the views behind it wait no longer than that, and a trigger that is just being replaced is back.

@@ -16,7 +16,7 @@ latest.json. A missed mark is no failure; an error answer and a lost or doubled 
 
   --quick        few and short rounds: shows that it works, its figures say little
   --only ROW...  these rows only: get-64, get-256, view-64, view-256, view-always-64, view-always-256,
-                 direct-zipf, direct-always, direct-hot, textbook, trim, stream, price-1, price-16, batch, hot, drain,
+                 direct-zipf, direct-hot, textbook, trim, stream, price-1, price-16, batch, hot, drain, outage,
                  live, idle, memory (judged only after the whole table), slow; or all of a kin, such as get
   --kills        another table instead, in about five minutes, also in target/bench/kills.md: what this design, one
                  UPDATE a view and three queues answer and leave behind at full load, and what they lose and double
