@@ -149,7 +149,7 @@ impl Drain {
                 () = shutdown.requested() => break,
                 () = tokio::time::sleep_until(pace.due.into()) => {}
                 () = wake.notified() => {
-                    if !pace.is_idle() && !self.batch_waits(shard).await {
+                    if !pace.view_came() && !self.batch_waits(shard).await {
                         continue;
                     }
                 }

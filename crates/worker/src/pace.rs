@@ -12,8 +12,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// A shard that was left empty this long ago is claimed at the first view; sooner, views are worth gathering.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// A batch of no more views says that few come: then the next one is not waited for longer than [`IDLE`]. At 20 in 50 ms that
-/// costs MySQL a few small transactions a second, and a busy shard, whose views are worth gathering, has many more.
+/// A batch of no more views says that few come: then the next one is not waited for longer than [`IDLE`]. That costs MySQL at most
+/// twenty small transactions a second and shard; a busy shard, whose views are worth gathering, has more views in that time.
 const FEW: u64 = 20;
 
 /// Pause after a failure: the first, and the longest.
@@ -34,7 +34,7 @@ pub(crate) struct Pace {
     /// When the last batch was claimed, and whether it left the shard empty.
     last: Option<Instant>,
     left_empty: bool,
-    /// The last batch had [`FEW`] views.
+    /// The last batch had [`FEW`] views or fewer.
     few: bool,
     pause: Duration,
 }
@@ -44,8 +44,8 @@ impl Pace {
         Self { interval, due: Instant::now(), last: None, left_empty: true, few: false, pause: FIRST_PAUSE }
     }
 
-    /// Whether the first view is to be claimed at once. Where only few come and the last did just now, it is claimed soon.
-    pub(crate) fn is_idle(&mut self) -> bool {
+    /// Takes note of a view in an empty shard. Returns whether it is to be claimed at once; where few come, it is due soon.
+    pub(crate) fn view_came(&mut self) -> bool {
         let Some(last) = self.last.filter(|_| self.left_empty) else { return self.left_empty };
         if self.few {
             self.due = self.due.min(last + IDLE);

@@ -74,15 +74,21 @@ async fn worker_before_commit(shop: &Shop) -> (Program, Proxy, Proxy) {
     (worker, redis, mysql)
 }
 
-#[tokio::test]
-async fn a_view_counts_once_when_its_worker_dies_between_commit_and_settle() {
-    let (shop, api, books) = shop_with_views(5).await;
-    let (mut worker, proxy, mysql) = worker_before_commit(&shop).await;
-    let batch = get(&shop, "inventory:{2}:batch_id").await;
+/// A batch whose worker was killed after its COMMIT; its settle stands in the proxy and arrives when that lets it go on.
+async fn killed_before_settle(shop: &Shop) -> (String, Proxy) {
+    let (mut worker, proxy, mysql) = worker_before_commit(shop).await;
+    let batch = get(shop, "inventory:{2}:batch_id").await;
     proxy.hold_request_with(&batch);
     mysql.release();
     proxy.caught().await;
     worker.kill();
+    (batch, proxy)
+}
+
+#[tokio::test]
+async fn a_view_counts_once_when_its_worker_dies_between_commit_and_settle() {
+    let (shop, api, books) = shop_with_views(5).await;
+    let (batch, proxy) = killed_before_settle(&shop).await;
     assert_eq!(get(&shop, "inventory:{2}:batch_id").await, batch);
     assert_eq!(shop.views(PRODUCT).await, 6);
     let (account, _) = books.account().await.unwrap();
@@ -225,12 +231,7 @@ async fn a_batch_that_is_settled_in_part_is_shown_right_and_the_next_worker_sett
     }
     let counts: Vec<_> = ids.iter().map(|id| (*id, 1)).collect();
     books.push(&record(Writer::new(Uuid::new_v4()), 1, now_ms(), &counts)).await;
-    let (mut worker, proxy, mysql) = worker_before_commit(&shop).await;
-    let batch = get(&shop, "inventory:{2}:batch_id").await;
-    proxy.hold_request_with(&batch);
-    mysql.release();
-    proxy.caught().await;
-    worker.kill();
+    let (batch, _proxy) = killed_before_settle(&shop).await;
 
     let prefix = format!("inventory:{{2}}:t:{}:", books.redis.queue.session().unwrap().run8());
     let script = redis::Script::new(include_str!("../../../crates/storage/src/redis/lua/settle.lua"));

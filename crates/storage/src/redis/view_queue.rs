@@ -15,6 +15,7 @@ use super::errors::short;
 use super::event_ids::{self, Event, Fate};
 use super::keys::Keys;
 use super::scripts::SCRIPTS;
+use super::view_writers::Known;
 use super::{Node, Session};
 use crate::{Error, Kind};
 use ::redis::aio::MultiplexedConnection;
@@ -188,42 +189,23 @@ pub async fn settle(
     worker: &str,
     ids: &BTreeSet<u64>,
 ) -> Result<bool, Error> {
+    let call = settlement(session, keys, shard, batch, exact, worker);
     loop {
-        match settle_some(session, keys, shard, batch, exact, worker, &BTreeSet::new()).await? {
-            Settled::Part => {}
-            Settled::All => return Ok(true),
-            Settled::NotThere => return forget_totals(session, keys, shard, ids).await.map(|()| false),
+        match session.script::<u8>(RedisOp::Settle, &call).await? {
+            0 => return forget_totals(session, keys, shard, ids).await.map(|()| false),
+            1 => return Ok(true),
+            _ => {}
         }
     }
 }
 
-enum Settled {
-    Part,
-    All,
-    NotThere,
-}
-
-async fn settle_some(
-    session: &Session,
-    keys: &Keys,
-    shard: u16,
-    batch: &str,
-    exact: bool,
-    worker: &str,
-    ids: &BTreeSet<u64>,
-) -> Result<Settled, Error> {
+/// A call of settle for some products of a batch.
+fn settlement(session: &Session, keys: &Keys, shard: u16, batch: &str, exact: bool, worker: &str) -> ScriptInvocation<'static> {
     let queue = keys.queue(shard);
     let mut call =
         invoke(&SCRIPTS.settle, &[&queue.batch, &queue.batch_id, &queue.sums, &queue.pend, &queue.entries, &queue.sv, &queue.claimant]);
     call.arg(batch).arg(u8::from(exact)).arg(keys.total_prefix(session.run8(), shard)).arg(worker).arg(SETTLED_AT_ONCE);
-    for id in ids {
-        call.arg(*id);
-    }
-    Ok(match session.script::<u8>(RedisOp::Settle, &call).await? {
-        2 => Settled::Part,
-        1 => Settled::All,
-        _ => Settled::NotThere,
-    })
+    call
 }
 
 /// Drops the cached totals of products of one shard, so that they are read from MySQL anew: a settle of a batch that
@@ -232,7 +214,11 @@ async fn settle_some(
 /// # Errors
 /// As any command; repeat it.
 pub async fn forget_totals(session: &Session, keys: &Keys, shard: u16, ids: &BTreeSet<u64>) -> Result<(), Error> {
-    settle_some(session, keys, shard, &Uuid::new_v4().to_string(), false, "", ids).await.map(|_| ())
+    let mut call = settlement(session, keys, shard, &Uuid::new_v4().to_string(), false, "");
+    for id in ids {
+        call.arg(*id);
+    }
+    session.script::<u8>(RedisOp::Settle, &call).await.map(|_| ())
 }
 
 /// Views that wait in a shard's lists.
@@ -356,9 +342,8 @@ fn shard_status(reply: &[Option<Vec<u8>>]) -> Result<ShardStatus, Error> {
     let text = |field: &Option<Vec<u8>>| field.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let number = |field: &Option<Vec<u8>>| text(field).and_then(|text| text.parse::<i64>().ok()).unwrap_or(0).max(0) as u64;
     let writer = |pair: &[Option<Vec<u8>>]| -> Option<WriterStatus> {
-        let state = text(pair.get(1)?)?;
-        let (seq, accepted) = state.split_once(' ')?;
-        Some(WriterStatus { writer: text(pair.first()?)?, seq: seq.parse().ok()?, accepted: accepted.parse().ok()? })
+        let known = Known::parse(&text(pair.get(1)?)?)?;
+        Some(WriterStatus { writer: text(pair.first()?)?, seq: known.seq, accepted: known.accepted })
     };
     let pushed_at = |record: &Option<Vec<u8>>| record.as_deref().and_then(pushed_at_ms);
     Ok(ShardStatus {
