@@ -26,6 +26,11 @@ GRANT UPDATE ON inventory.view_shards TO inventory_api;
 GRANT UPDATE ON inventory.dead_letters TO inventory_api;
 GRANT INSERT, UPDATE ON inventory.product_views TO inventory_api;
 GRANT INSERT, UPDATE ON inventory.view_hours TO inventory_api;
+-- Stock and reservations.
+GRANT INSERT, UPDATE ON inventory.stock TO inventory_api;
+GRANT INSERT ON inventory.stock_movements TO inventory_api;
+GRANT INSERT, UPDATE ON inventory.reservations TO inventory_api;
+GRANT INSERT ON inventory.reservation_items TO inventory_api;
 
 -- Worker: adds views, keeps watermarks, sets dead letters aside. It writes no product. Its sample of the cache
 -- reads products under a shared lock, for which MySQL before 8.0.22 also wants LOCK TABLES ON inventory.*.
@@ -40,6 +45,10 @@ GRANT DELETE ON inventory.idempotency TO inventory_worker;
 GRANT DELETE ON inventory.view_hours TO inventory_worker;
 GRANT DELETE ON inventory.dead_letters TO inventory_worker;
 GRANT DELETE ON inventory.view_marks TO inventory_worker;
+-- Releases reservations whose time is over.
+GRANT UPDATE ON inventory.stock TO inventory_worker;
+GRANT INSERT ON inventory.stock_movements TO inventory_worker;
+GRANT UPDATE ON inventory.reservations TO inventory_worker;
 -- It follows the binlog, so that what others change with plain SQL is shown within two seconds; without these two lines
 -- it goes on, and that is shown when the cache's TTL ends. MariaDB shows REPLICATION CLIENT as BINLOG MONITOR.
 GRANT INSERT, UPDATE ON inventory.binlog_tail TO inventory_worker;

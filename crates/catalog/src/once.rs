@@ -8,17 +8,8 @@ use std::fmt;
 use storage::Error as StoreError;
 use storage::mysql::Tx;
 use storage::mysql::idempotency::{self, Begun};
-pub use storage::mysql::idempotency::{Answer, Key};
+pub use storage::mysql::idempotency::{Answer, Done, Key};
 use telemetry::metrics::{IdempotencyMetrics, IdempotencyResult};
-
-/// What comes of a write.
-#[derive(Debug)]
-pub enum Done<T> {
-    /// It was done now.
-    Now(T),
-    /// It was done before under the same key, and this was answered.
-    Before(Answer),
-}
 
 /// The key of a write, and how the write is answered.
 pub struct Once<T> {

@@ -74,6 +74,7 @@ labels! {
         Availability = "availability",
         Shown = "shown",
         Hours = "hours",
+        Stock = "stock",
         Apply = "apply",
         Pause = "pause",
         Letters = "letters",
@@ -158,6 +159,39 @@ labels! {
         Mismatch = "mismatch",
         /// A request with the same key was under way for longer than is waited.
         InProgress = "in_progress",
+    }
+
+    /// Why stock changes: the kinds of movements.
+    StockKind {
+        Count = "count",
+        Adjustment = "adjustment",
+        Reserve = "reserve",
+        Commit = "commit",
+        Release = "release",
+        Expire = "expire",
+    }
+
+    /// How a change of stock ended. One that was done before under its key is not counted again.
+    StockResult {
+        Applied = "applied",
+        /// A count that found what the books say.
+        Unchanged = "unchanged",
+        Refused = "refused",
+        Unavailable = "unavailable",
+        /// Answered 503 without knowing whether it was applied.
+        Unknown = "unknown",
+    }
+
+    /// What became of a reservation, or of a request for one.
+    ReservationResult {
+        Reserved = "reserved",
+        /// There was not enough of a product.
+        Insufficient = "insufficient",
+        Committed = "committed",
+        Released = "released",
+        Expired = "expired",
+        /// For another reason, such as a reservation that has ended.
+        Refused = "refused",
     }
 
     /// Tables of which old rows are deleted.

@@ -8,7 +8,7 @@ pub use crate::http_metrics::{COMMON_STATUSES, HttpMetrics, RouteMetrics, RouteS
 pub use crate::instruments::{ByLabel, ByPair, Counter, Gauge, Histogram, Registry, SecondsGauge};
 pub use crate::labels::{
     BatchResult, CacheResult, CheckField, DrainStage, Emptied, ErrorKind, IdempotencyResult, KeptTable, Label, MysqlOp, PoolState,
-    PriceResult, PriceStage, RedisOp, RedisRole, TailEvent, ViewOutcome,
+    PriceResult, PriceStage, RedisOp, RedisRole, ReservationResult, StockKind, StockResult, TailEvent, ViewOutcome,
 };
 
 use crate::Build;
@@ -240,6 +240,47 @@ impl PriceMetrics {
                 "Duration of price writes in seconds: until COMMIT was answered, the calls to Redis, and all of it",
             ),
             waiting: registry.gauge("inventory_catalog_writes_waiting", "Writes of products and prices that wait in memory for their turn"),
+        }
+    }
+}
+
+/// Stock and reservations, as the process that changes them sees it.
+#[derive(Debug)]
+pub struct StockMetrics {
+    pub changes: ByPair<StockKind, StockResult, Counter>,
+    pub reservations: ByLabel<ReservationResult, Counter>,
+    /// Whole transactions that ran again after a deadlock.
+    pub retries: Counter,
+    pub group_changes: Histogram,
+    /// Changes applied alone because their group failed.
+    pub singles: Counter,
+    pub waiting: Gauge,
+    pub waiting_limit: Gauge,
+}
+
+impl StockMetrics {
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            changes: registry.counter_pairs(
+                "inventory_stock_changes_total",
+                ["kind", "result"],
+                "Changes of stock that were asked for, by why and by how they ended",
+            ),
+            reservations: registry.counters(
+                "inventory_reservations_total",
+                "result",
+                "Reservations, by what became of them, and requests for them that were refused",
+            ),
+            retries: registry.counter("inventory_stock_retries_total", "Transactions of stock that ran again because they lost a deadlock"),
+            group_changes: registry.histogram("inventory_stock_group_changes", SIZES, "Changes of stock that went into one transaction"),
+            singles: registry
+                .counter("inventory_stock_singles_total", "Changes of stock that were applied alone because their group failed"),
+            waiting: registry.gauge("inventory_stock_waiting", "Changes of stock that wait in memory or are being applied"),
+            waiting_limit: registry.gauge(
+                "inventory_stock_waiting_limit",
+                "Most changes of stock that may wait in this process; past it they are answered 503",
+            ),
         }
     }
 }

@@ -6,6 +6,8 @@
 
 use super::{DUPLICATE_KEY, LOCK_WAIT_TIMEOUT, MySql, RETENTION_PIECE, Tx, take};
 use crate::{Error, Kind};
+use mysql_async::Row;
+use serde_json::{Value, json};
 use telemetry::metrics::MysqlOp;
 
 /// How long a row is kept at least, hours.
@@ -33,6 +35,15 @@ pub struct Answer {
     /// At most 255 bytes.
     pub location: Option<String>,
     pub body: Vec<u8>,
+}
+
+/// What comes of a write that may have a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done<T> {
+    /// It was done now.
+    Now(T),
+    /// It was done before under the same key, and this was answered.
+    Before(Answer),
 }
 
 /// What is known of a key.
@@ -68,6 +79,10 @@ async fn find(tx: &mut Tx, key: &Key) -> Result<Begun, Error> {
     let mut rows = tx.rows(sql, (&key.token, key.route, &key.key)).await?;
     let gone = || Error::new(Kind::Conflict, "the row of an idempotency key was deleted meanwhile");
     let row = &mut rows.pop().ok_or_else(gone)?;
+    answered(row, key)
+}
+
+fn answered(row: &mut Row, key: &Key) -> Result<Begun, Error> {
     if take::<Vec<u8>>(row, "request")? != key.request {
         return Ok(Begun::OtherRequest);
     }
@@ -77,6 +92,40 @@ async fn find(tx: &mut Tx, key: &Key) -> Result<Begun, Error> {
         location: take(row, "location")?,
         body: take(row, "body")?,
     }))
+}
+
+/// What is known of several keys, by their places; those that are new are left out. Locks nothing: a key that another
+/// transaction takes meanwhile is met by [`add`].
+///
+/// # Errors
+/// As any statement.
+pub async fn find_all(tx: &mut Tx, keys: &[&Key]) -> Result<Vec<(usize, Begun)>, Error> {
+    let row = |(place, key): (usize, &&Key)| json!([place, key.token, key.route, key.key]);
+    let list = Value::from_iter(keys.iter().enumerate().map(row)).to_string();
+    let rows = tx.rows(include_str!("sql/find_idempotency.sql"), (list,)).await?;
+    let found = |mut row: Row| {
+        let place: usize = take(&mut row, "place")?;
+        let key = keys.get(place).ok_or_else(|| Error::new(Kind::Bug, format!("there is no key at place {place}")))?;
+        Ok((place, answered(&mut row, key)?))
+    };
+    rows.into_iter().map(found).collect()
+}
+
+/// Takes new keys and keeps what is answered under them; COMMIT follows.
+///
+/// # Errors
+/// `Conflict` where another took one of the keys meanwhile.
+pub async fn add(tx: &mut Tx, kept: &[(&Key, &Answer)]) -> Result<(), Error> {
+    let row = |(key, answer): &(&Key, &Answer)| {
+        let request: String = key.request.iter().map(|byte| format!("{byte:02x}")).collect();
+        let Answer { status, etag, location, body } = answer;
+        json!([key.token, key.route, key.key, request, status, etag, location, String::from_utf8_lossy(body)])
+    };
+    let list = Value::from_iter(kept.iter().map(row)).to_string();
+    match tx.execute(include_str!("sql/add_idempotency.sql"), (list,)).await {
+        Err(error) if error.code() == Some(DUPLICATE_KEY) => Err(Error::new(Kind::Conflict, "another took an idempotency key meanwhile")),
+        added => added.map(|_| ()),
+    }
 }
 
 /// Keeps the answer under a key that this transaction has taken; COMMIT follows.

@@ -12,6 +12,7 @@ pub mod pause;
 pub mod price_batches;
 pub mod price_history;
 pub mod products;
+pub mod reservations;
 pub mod server;
 pub mod stock;
 pub mod tail;
@@ -273,6 +274,12 @@ impl Tx {
     pub(crate) async fn execute(&mut self, sql: &str, params: impl Into<Params>) -> Result<u64, Error> {
         rows(&mut self.tx, sql, params.into()).await?;
         Ok(self.tx.last_insert_id().unwrap_or_default())
+    }
+
+    /// Runs a statement and returns how many rows it changed.
+    pub(crate) async fn change(&mut self, sql: &str, params: impl Into<Params>) -> Result<u64, Error> {
+        rows(&mut self.tx, sql, params.into()).await?;
+        Ok(self.tx.affected_rows())
     }
 
     /// # Errors

@@ -1,0 +1,232 @@
+//! Makes groups of the changes that wait, so that the one product that everybody wants does not cost one COMMIT for each buyer.
+//!
+//! One transaction of a process is under way at a time, and what comes meanwhile goes into the next: groups grow with the load
+//! by themselves, without a timer. Asks are taken in the order in which they came. Two things take an ask out of its order: a
+//! group that failed for one of its own is applied one by one, so that the others do not suffer; and products whose rows another
+//! system keeps locked are set apart until the rows are free, so that those who want something else do not wait for them.
+
+use crate::{Ask, Change, Error, Outcome, Stock, lost};
+use domain::ProductId;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use storage::mysql::stock;
+use storage::{Error as StoreError, Kind};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// Most changes of one group.
+pub const MOST_CHANGES: usize = 128;
+
+/// Most lines of one group. A single ask has at most 100.
+pub const MOST_LINES_AT_ONCE: usize = 500;
+
+/// Changes that wait in one process; beyond it they are refused. At 5,000 a second they wait for two seconds.
+pub const MOST_WAITING: usize = 10_000;
+
+/// How long a change waits at most before it is begun; then its caller would soon give up.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often rows that another system holds are looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Where changes go in. Clones share one queue.
+#[derive(Clone)]
+pub struct Combiner {
+    sender: mpsc::Sender<Waiting>,
+    stock: Stock,
+}
+
+/// An ask, and who waits for what comes of it.
+struct Waiting {
+    ask: Ask,
+    answer: oneshot::Sender<Outcome>,
+    since: Instant,
+}
+
+/// The queue of a process, and who works on it.
+struct Queue {
+    stock: Stock,
+    receiver: mpsc::Receiver<Waiting>,
+    waiting: VecDeque<Waiting>,
+    /// Products whose rows somebody held for longer than the lock wait; looked at again at that time.
+    held: BTreeSet<ProductId>,
+    look_again: Instant,
+}
+
+impl Combiner {
+    /// Must be called on the runtime that is to do the I/O. The task ends with the last clone.
+    #[must_use]
+    pub fn start(stock: Stock) -> (Self, JoinHandle<()>) {
+        let (sender, receiver) = mpsc::channel(MOST_WAITING);
+        let (waiting, held) = (VecDeque::new(), BTreeSet::new());
+        let queue = Queue { stock: stock.clone(), receiver, waiting, held, look_again: Instant::now() };
+        stock.metrics.stock.waiting_limit.set_count(MOST_WAITING as u64);
+        (Self { sender, stock }, tokio::spawn(queue.run()))
+    }
+
+    /// Makes a change together with others that wait. It is made, once, whether or not its caller still waits when its group begins.
+    ///
+    /// # Errors
+    /// Why it was not made.
+    pub async fn change(&self, ask: Ask) -> Outcome {
+        let (answer, outcome) = oneshot::channel();
+        let gauge = &self.stock.metrics.stock.waiting;
+        if self.sender.try_send(Waiting { ask, answer, since: Instant::now() }).is_err() {
+            return Err(Error::Unavailable(StoreError::new(Kind::Unavailable, "too many changes of stock wait for their turn")));
+        }
+        gauge.add(1);
+        let outcome = outcome.await;
+        gauge.add(-1);
+        // Whoever dropped it was in the middle of something.
+        outcome.unwrap_or_else(|_| Err(Error::Unknown(StoreError::new(Kind::Unknown, "the task that changes stock has ended"))))
+    }
+
+    /// For reads.
+    #[must_use]
+    pub fn stock(&self) -> &Stock {
+        &self.stock
+    }
+}
+
+impl Queue {
+    async fn run(mut self) {
+        while self.fill().await {
+            self.look_at_held().await;
+            let group = self.group();
+            if group.is_empty() {
+                // All that waits is for rows that somebody holds.
+                tokio::time::sleep_until(self.look_again.into()).await;
+            } else {
+                self.apply(group).await;
+            }
+        }
+    }
+
+    /// Takes in what has come; waits where there is nothing. False when nobody is left who could ask.
+    async fn fill(&mut self) -> bool {
+        if self.waiting.is_empty() {
+            let Some(first) = self.receiver.recv().await else { return false };
+            self.waiting.push_back(first);
+        }
+        while self.waiting.len() < MOST_WAITING
+            && let Ok(next) = self.receiver.try_recv()
+        {
+            self.waiting.push_back(next);
+        }
+        true
+    }
+
+    /// Takes the next group out of the queue. What has waited for too long is refused; what wants rows that somebody holds stays.
+    fn group(&mut self) -> Vec<Waiting> {
+        let (mut group, mut lines, mut left) = (Vec::new(), 0, VecDeque::new());
+        while group.len() < MOST_CHANGES
+            && let Some(next) = self.waiting.pop_front()
+        {
+            if next.since.elapsed() > PATIENCE {
+                let late = StoreError::new(Kind::Unavailable, "others were in the way for too long, and this change was not begun");
+                self.stock.count_failure(&next.ask, &late);
+                next.end(Err(late.into()));
+                continue;
+            }
+            if next.ask.products().any(|id| self.held.contains(&id)) {
+                left.push_back(next);
+                continue;
+            }
+            let more = next.ask.lines();
+            if lines + more > MOST_LINES_AT_ONCE && !group.is_empty() {
+                left.push_back(next);
+                break;
+            }
+            lines += more;
+            group.push(next);
+        }
+        left.append(&mut self.waiting);
+        self.waiting = left;
+        group
+    }
+
+    async fn apply(&mut self, group: Vec<Waiting>) {
+        let (asks, waiting): (Vec<Ask>, Vec<_>) = group.into_iter().map(|it| (it.ask, (it.answer, it.since))).unzip();
+        let asks: Arc<[Ask]> = asks.into();
+        self.stock.metrics.stock.group_changes.observe_count(asks.len() as u64);
+        let error = match self.stock.apply(asks.clone()).await {
+            Ok(outcomes) => {
+                let mut outcomes = outcomes.into_iter();
+                for (answer, _) in waiting {
+                    // Nobody waits any more: it was made all the same.
+                    let _ = answer.send(outcomes.next().unwrap_or_else(|| Err(lost().into())));
+                }
+                return;
+            }
+            Err(error) => error,
+        };
+        let group = asks.iter().cloned().zip(waiting).map(|(ask, (answer, since))| Waiting { ask, answer, since });
+        match error.kind() {
+            Kind::Conflict if error.is_lock_wait() => self.set_apart(group.collect(), &error).await,
+            Kind::Conflict | Kind::Corrupt | Kind::Bug if asks.len() > 1 => self.one_by_one(group.collect()).await,
+            _ => group.for_each(|it| self.fail(it, &error)),
+        }
+    }
+
+    /// One of the group failed for itself: the others go on without it.
+    async fn one_by_one(&mut self, group: Vec<Waiting>) {
+        for Waiting { ask, answer, .. } in group {
+            self.stock.metrics.stock.singles.inc();
+            let _ = answer.send(self.stock.change(ask).await);
+        }
+    }
+
+    /// Somebody held a row for as long as a session waits. Those who want it have waited long enough; the others go first in the
+    /// next group, and later ones for it wait until it is free. Where it is no row of stock, those have all waited for it.
+    async fn set_apart(&mut self, group: Vec<Waiting>, error: &StoreError) {
+        let wanted: BTreeSet<_> = group.iter().flat_map(|it| it.ask.products()).collect();
+        self.held.extend(self.still_held(&wanted).await);
+        self.look_again = Instant::now() + LOOK_AGAIN;
+        let wants_held = |it: &Waiting| it.ask.products().any(|id| self.held.contains(&id));
+        let (late, others): (Vec<_>, Vec<_>) = group.into_iter().partition(|it| self.held.is_empty() || wants_held(it));
+        late.into_iter().for_each(|it| self.fail(it, error));
+        others.into_iter().rev().for_each(|it| self.waiting.push_front(it));
+    }
+
+    async fn look_at_held(&mut self) {
+        if self.held.is_empty() || Instant::now() < self.look_again {
+            return;
+        }
+        self.held = self.still_held(&self.held).await;
+        self.look_again = Instant::now() + LOOK_AGAIN;
+    }
+
+    /// None where MySQL does not say: the next group will tell.
+    async fn still_held(&self, products: &BTreeSet<ProductId>) -> BTreeSet<ProductId> {
+        if products.is_empty() {
+            return BTreeSet::new();
+        }
+        stock::held_by_others(&self.stock.mysql, products).await.unwrap_or_default()
+    }
+
+    fn fail(&self, waiting: Waiting, error: &StoreError) {
+        self.stock.count_failure(&waiting.ask, error);
+        waiting.end(Err(error.clone().into()));
+    }
+}
+
+impl Waiting {
+    fn end(self, outcome: Outcome) {
+        // Whoever asked may have gone.
+        let _ = self.answer.send(outcome);
+    }
+}
+
+/// Lines of a reservation that is to end, which are not known before it is locked: what baskets mostly have.
+const LINES_OF_A_BASKET: usize = 4;
+
+impl Ask {
+    fn lines(&self) -> usize {
+        match &self.change {
+            Change::Count { .. } | Change::Adjust { .. } => 1,
+            Change::Reserve { lines, .. } => lines.len(),
+            Change::Commit(_) | Change::Release(_) | Change::Expire(_) => LINES_OF_A_BASKET,
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The tables `reservations` and `reservation_items`.
+//!
+//! Only the crate `stock` calls what changes them, inside the transaction that changes the stock. Rows of reservations are locked
+//! before those of stock, in the order of their ids.
+
+use super::{MySql, Tx, number_list, products, take};
+use crate::{Error, Kind};
+use chrono::{DateTime, NaiveDateTime, Utc};
+use domain::ProductId;
+use domain::stock::{Line, ReservationState};
+use mysql_async::Row;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use telemetry::metrics::MysqlOp;
+use uuid::Uuid;
+
+/// Pieces of products that are promised to somebody until a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    pub id: Uuid,
+    pub state: ReservationState,
+    /// Ordered by product, each once.
+    pub lines: Vec<Line>,
+    pub reference: Option<String>,
+    /// Who asked for it.
+    pub actor: Option<String>,
+    /// By the database's clock.
+    pub expires_at: DateTime<Utc>,
+    pub created_at: DateTime<Utc>,
+    /// When its state became what it is.
+    pub updated_at: DateTime<Utc>,
+}
+
+impl Reservation {
+    /// The reservation as it is at a time: one whose time is over is expired, whether or not that was written down yet.
+    #[must_use]
+    pub fn at(self, now: DateTime<Utc>) -> Self {
+        if self.state == ReservationState::Active && self.expires_at <= now { self.expired() } else { self }
+    }
+
+    /// It ended when its time was over, and not when somebody noticed.
+    #[must_use]
+    pub fn expired(self) -> Self {
+        Self { state: ReservationState::Expired, updated_at: self.expires_at, ..self }
+    }
+}
+
+const COLUMNS: &str = "id, state, reference, actor, expires_at, created_at, updated_at";
+
+/// The reservation as it is now, by the database's clock.
+///
+/// # Errors
+/// MySQL is away, or a row cannot be read.
+pub async fn find(mysql: &MySql, id: Uuid) -> Result<Option<Reservation>, Error> {
+    let sql = format!(
+        "SELECT r.id, r.state, r.reference, r.actor, r.expires_at, r.created_at, r.updated_at, UTC_TIMESTAMP(6) AS now, \
+         i.product_id, i.quantity FROM reservations r JOIN reservation_items i ON i.reservation_id = r.id \
+         WHERE r.id = '{id}' ORDER BY i.product_id"
+    );
+    let mut found: Option<(Reservation, DateTime<Utc>)> = None;
+    for mut row in mysql.rows(MysqlOp::Stock, sql, ()).await? {
+        let line = line(&mut row)?;
+        if found.is_none() {
+            found = Some((reservation(&mut row)?, time(&mut row, "now")?));
+        }
+        found.iter_mut().for_each(|(reservation, _)| reservation.lines.push(line));
+    }
+    Ok(found.map(|(reservation, now)| reservation.at(now)))
+}
+
+/// Locks the reservations, in the order of their ids, until the transaction ends; ids without a row are left out.
+///
+/// # Errors
+/// `Conflict` when another holds a row for longer than the lock wait.
+pub async fn lock(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Reservation>, Error> {
+    let list = uuid_list(ids);
+    let sql = format!("SELECT {COLUMNS} FROM reservations FORCE INDEX (PRIMARY) WHERE id IN ({list}) ORDER BY id FOR UPDATE");
+    let mut locked = HashMap::with_capacity(ids.len());
+    for mut row in tx.rows(&sql, ()).await? {
+        let reservation = reservation(&mut row)?;
+        locked.insert(reservation.id, reservation);
+    }
+    // Nothing changes the lines of a reservation.
+    let sql = format!(
+        "SELECT reservation_id, product_id, quantity FROM reservation_items WHERE reservation_id IN ({list}) ORDER BY reservation_id, product_id"
+    );
+    for mut row in tx.rows(&sql, ()).await? {
+        let (id, line) = (uuid(&mut row, "reservation_id")?, line(&mut row)?);
+        locked.entry(id).and_modify(|reservation| reservation.lines.push(line));
+    }
+    Ok(locked)
+}
+
+/// Writes new reservations with their lines.
+///
+/// # Errors
+/// As any statement.
+pub async fn insert(tx: &mut Tx, reservations: &[&Reservation]) -> Result<(), Error> {
+    let row = |it: &&Reservation| {
+        let (expires_at, created_at) = (text(it.expires_at), text(it.created_at));
+        json!([it.id, it.state.as_str(), it.reference, it.actor, expires_at, created_at])
+    };
+    let list = Value::from_iter(reservations.iter().map(row)).to_string();
+    tx.execute(include_str!("sql/add_reservations.sql"), (list,)).await?;
+    let lines = reservations.iter().flat_map(|it| it.lines.iter().map(|line| json!([it.id, line.product_id, line.quantity])));
+    tx.execute(include_str!("sql/add_reservation_items.sql"), (Value::from_iter(lines).to_string(),)).await.map(|_| ())
+}
+
+/// Sets the state of reservations that this transaction has locked.
+///
+/// # Errors
+/// As any statement.
+pub async fn set_state(tx: &mut Tx, reservations: &[&Reservation]) -> Result<(), Error> {
+    let row = |it: &&Reservation| json!([it.id, it.state.as_str(), text(it.updated_at)]);
+    let list = Value::from_iter(reservations.iter().map(row)).to_string();
+    tx.execute(include_str!("sql/set_reservations.sql"), (list,)).await.map(|_| ())
+}
+
+/// Active reservations whose time is over, the longest first, at most `limit`.
+///
+/// # Errors
+/// MySQL is away.
+pub async fn overdue(mysql: &MySql, limit: usize) -> Result<Vec<Uuid>, Error> {
+    let sql =
+        format!("SELECT id FROM reservations WHERE state = 'active' AND expires_at <= UTC_TIMESTAMP(6) ORDER BY expires_at LIMIT {limit}");
+    mysql.rows(MysqlOp::Stock, sql, ()).await?.into_iter().map(|mut row| uuid(&mut row, "id")).collect()
+}
+
+/// Of these those that hold one of the products, at most `limit`.
+///
+/// # Errors
+/// MySQL is away.
+pub async fn overdue_of(mysql: &MySql, products: &[ProductId], limit: usize) -> Result<Vec<Uuid>, Error> {
+    let list = number_list(products.iter().map(|id| id.get()));
+    let sql = format!(
+        "SELECT r.id FROM reservations r WHERE r.state = 'active' AND r.expires_at <= UTC_TIMESTAMP(6) AND EXISTS \
+         (SELECT 1 FROM reservation_items i WHERE i.reservation_id = r.id AND i.product_id IN ({list})) ORDER BY r.expires_at LIMIT {limit}"
+    );
+    mysql.rows(MysqlOp::Stock, sql, ()).await?.into_iter().map(|mut row| uuid(&mut row, "id")).collect()
+}
+
+fn reservation(row: &mut Row) -> Result<Reservation, Error> {
+    let state: String = take(row, "state")?;
+    let unknown = || Error::new(Kind::Corrupt, format!("{state} is no state of a reservation"));
+    Ok(Reservation {
+        id: uuid(row, "id")?,
+        state: ReservationState::parse(&state).ok_or_else(unknown)?,
+        lines: Vec::new(),
+        reference: take(row, "reference")?,
+        actor: take(row, "actor")?,
+        expires_at: time(row, "expires_at")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}
+
+fn line(row: &mut Row) -> Result<Line, Error> {
+    Ok(Line { product_id: products::product_id(take(row, "product_id")?)?, quantity: take(row, "quantity")? })
+}
+
+fn uuid(row: &mut Row, column: &str) -> Result<Uuid, Error> {
+    let text: String = take(row, column)?;
+    Uuid::parse_str(&text).map_err(|error| Error::new(Kind::Corrupt, format!("{column} {text}: {error}")))
+}
+
+fn uuid_list(ids: &[Uuid]) -> String {
+    ids.iter().map(|id| format!("'{id}'")).collect::<Vec<_>>().join(",")
+}
+
+/// A time as MySQL reads it.
+fn text(time: DateTime<Utc>) -> String {
+    time.naive_utc().to_string()
+}
+
+pub(super) fn time(row: &mut Row, column: &str) -> Result<DateTime<Utc>, Error> {
+    Ok(take::<NaiveDateTime>(row, column)?.and_utc())
+}
