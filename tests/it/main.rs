@@ -56,6 +56,7 @@ mod replay;
 mod retention;
 mod smoke;
 mod startup;
+mod stock;
 mod structure;
 mod tail;
 mod telemetry;

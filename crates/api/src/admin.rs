@@ -77,7 +77,7 @@ async fn write_refusals(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let mut response = next.call(request).await?.map_into_boxed_body();
     let attached = response.response_mut().extensions_mut().remove::<Problem>();
-    let Some(Problem { kind, detail, faults, current: _, source }) = attached else { return Ok(response) };
+    let Some(Problem { kind, detail, faults, more: _, source }) = attached else { return Ok(response) };
     if response.status().is_server_error() {
         tracing::warn!(path = response.request().path(), problem = kind.slug, source, "an admin request could not be served: {detail}");
     }

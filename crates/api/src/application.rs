@@ -9,7 +9,7 @@ use crate::cors::{self, Origins};
 use crate::edge::{Edge, LogBudget};
 use crate::routes;
 use crate::startup::{self, Metrics};
-use crate::state::{State, Stores};
+use crate::state::{Limits, State, Stores};
 use actix_web::body::BoxBody;
 use actix_web::dev::{Server, Service, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::{App, HttpServer, web};
@@ -44,7 +44,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) stores: Arc<OnceLock<Stores>>,
-    pub(crate) time_limit: Duration,
+    pub(crate) limits: Limits,
     pub(crate) views: Arc<IngestMetrics>,
     pub(crate) http: Arc<HttpMetrics>,
     pub(crate) log_budget: Arc<LogBudget>,
@@ -57,14 +57,14 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         registry: &Registry,
-        time_limit: Duration,
+        limits: Limits,
         views: Arc<IngestMetrics>,
         tokens: Option<Tokens>,
         origins: Option<Origins>,
     ) -> Self {
         let specs: Vec<_> = routes::specs().chain(origins.is_some().then_some(cors::PREFLIGHT)).collect();
         let http = Arc::new(HttpMetrics::new(registry, &specs));
-        Self { stores: Arc::default(), time_limit, views, http, log_budget: Arc::new(LogBudget::new()), tokens, origins }
+        Self { stores: Arc::default(), limits, views, http, log_budget: Arc::new(LogBudget::new()), tokens, origins }
     }
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn app(
     impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = actix_web::Error, InitError = ()> + use<>,
 > {
     let edge = Rc::new(Edge::new(&shared.http, shared.log_budget.clone()));
-    let state = web::Data::new(State::new(shared.stores.clone(), shared.time_limit, shared.views.clone()));
+    let state = web::Data::new(State::new(shared.stores.clone(), shared.limits, shared.views.clone()));
     App::new()
         .app_data(state)
         .configure(|config| routes::configure(config, &shared.http, shared.tokens.as_ref()))
@@ -111,12 +111,14 @@ impl Application {
         routes::prepare();
         let (registry, health) = (Registry::new("inventory-api"), Health::new(Role::Api));
         let metrics = Metrics::new(&registry);
-        let (time_limit, views, origins) = (settings.request_timeout, metrics.ingest.clone(), settings.cors_origins.clone());
-        let shared = Shared::new(&registry, time_limit, views, tokens.clone(), origins);
+        let reservation_ttl = (settings.reservation_ttl, settings.reservation_ttl_limit);
+        let limits = Limits { time_limit: settings.request_timeout, reservation_ttl };
+        let (views, origins) = (metrics.ingest.clone(), settings.cors_origins.clone());
+        let shared = Shared::new(&registry, limits, views, tokens.clone(), origins);
         let (server, address) = listen(&settings, shared.clone())?;
-        let (stores, time_limit, views) = (shared.stores.clone(), shared.time_limit, shared.views.clone());
+        let (stores, views) = (shared.stores.clone(), shared.views.clone());
         let admin = move |config: &mut web::ServiceConfig| {
-            admin::configure(config, web::Data::new(State::new(stores.clone(), time_limit, views.clone())));
+            admin::configure(config, web::Data::new(State::new(stores.clone(), limits, views.clone())));
         };
         let ops = serve_ops(ops_listener, Ops { registry, health: health.clone(), tokens }, admin)?;
         let addresses = [address, ops_address];

@@ -45,6 +45,12 @@ pub(crate) struct Settings {
     /// Views waiting in one shard that wake a worker; the same as the workers have
     #[arg(long, env = "INVENTORY_BATCH_VIEWS", value_name = "VIEWS", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) batch_views: u64,
+    /// How long a reservation holds its pieces where the request does not say
+    #[arg(long, env = "INVENTORY_RESERVATION_TTL", value_name = "TIME", default_value = "15m", value_parser = parse_ttl)]
+    pub(crate) reservation_ttl: Duration,
+    /// How long a request may ask for at most
+    #[arg(long, env = "INVENTORY_RESERVATION_TTL_LIMIT", value_name = "TIME", default_value = "4h", value_parser = parse_ttl)]
+    pub(crate) reservation_ttl_limit: Duration,
     #[command(flatten)]
     pub(crate) stores: StoreArgs,
     #[command(flatten)]
@@ -61,6 +67,9 @@ impl Settings {
         refuse_unknown_variables(std::env::vars_os())?;
         refuse_unsupported(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))?;
         let settings = Self::parse();
+        if settings.reservation_ttl > settings.reservation_ttl_limit {
+            return Err("INVENTORY_RESERVATION_TTL is longer than INVENTORY_RESERVATION_TTL_LIMIT; lower the one or raise the other".into());
+        }
         settings.tokens.check_listener(settings.api_listen, "INVENTORY_API_LISTEN")?;
         settings.tokens.check_listener(settings.api_ops_listen, "INVENTORY_API_OPS_LISTEN")?;
         Ok(settings)
@@ -70,6 +79,12 @@ impl Settings {
         let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
         self.api_threads.map_or_else(cores, usize::from)
     }
+}
+
+/// Requests say it in whole seconds.
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = parse_duration(text)?;
+    if ttl.as_secs() == 0 || ttl.subsec_nanos() > 0 { Err("write whole seconds, at least 1s".to_owned()) } else { Ok(ttl) }
 }
 
 fn refuse_unsupported(is_set: impl Fn(&str) -> bool) -> Result<(), String> {

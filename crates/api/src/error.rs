@@ -5,14 +5,17 @@
 
 use crate::ingest::Refused;
 use crate::input::fields::Fault;
-use crate::problem::{self, Problem, ProblemType};
+use crate::problem::{self, Current, More, Problem, ProblemType};
+use crate::routes::StockBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
+use domain::stock::{Level, ReservationState};
 use domain::{ProductId, Sku};
 use storage::flush::Unfinished;
 use storage::mysql::pause::Paused;
 use telemetry::tokens::Denied;
+use uuid::Uuid;
 
 /// A private cause.
 pub(crate) type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -34,6 +37,12 @@ pub(crate) enum ApiError {
     /// 400: a header that is acted upon does not have its form.
     #[error("{0}")]
     InvalidHeader(&'static str),
+    /// 400: the `{id}` of the path is that of no reservation.
+    #[error("the id in the path must be the UUID of a reservation")]
+    InvalidReservationId,
+    /// 400: a write that may not come without a key.
+    #[error("this request must have an Idempotency-Key, so that it is done once however often it is sent")]
+    MissingKey,
     /// 400: something that will be acted upon one day and must not be ignored until then.
     #[error("{0}")]
     NotSupported(&'static str),
@@ -43,6 +52,12 @@ pub(crate) enum ApiError {
     /// 404: no product has this id, or it was deleted.
     #[error("there is no product {0}")]
     UnknownProduct(ProductId),
+    /// 404: of these products, all listed, there are none.
+    #[error("{}", count_unknown(.0))]
+    UnknownProducts(Vec<Fault>),
+    /// 404: no reservation has this id.
+    #[error("there is no reservation {0}")]
+    UnknownReservation(Uuid),
     /// 404: the product has no price yet.
     #[error("product {0} has no price yet")]
     NoPrice(ProductId),
@@ -58,6 +73,15 @@ pub(crate) enum ApiError {
     /// 409: another product has the SKU.
     #[error("another product has the SKU {0}")]
     DuplicateSku(Sku),
+    /// 409: not enough is available of these products, all listed.
+    #[error("{}", count_short(.0))]
+    Insufficient(Vec<stock::Shortage>),
+    /// 409: a count below what is reserved.
+    #[error("{} pieces of product {id} are reserved, so that no fewer can be on hand", level.reserved)]
+    BelowReserved { id: ProductId, level: Level },
+    /// 409: the reservation has ended in this state.
+    #[error("the reservation is {0}")]
+    NotActive(ReservationState),
     /// 409: a request with the same key is under way, so that its outcome cannot be told yet.
     #[error("a request with this Idempotency-Key is still under way")]
     InProgress,
@@ -67,6 +91,9 @@ pub(crate) enum ApiError {
     /// 412: `If-Match` does not name the version that is there.
     #[error("the product is at version {}{}", .0.version, if .0.price.is_none() { " and has no price yet" } else { ", which If-Match does not name" })]
     PreconditionFailed(catalog::Current),
+    /// 412: the same for stock.
+    #[error("the stock of product {id} is at version {}, which If-Match does not name", level.version)]
+    StockChanged { id: ProductId, level: Level },
     /// 413: the body is longer than the route accepts.
     #[error("the body may have at most {limit_bytes} bytes")]
     BodyTooLarge { limit_bytes: usize },
@@ -79,6 +106,9 @@ pub(crate) enum ApiError {
     /// 422: JSON that has faults, all of them listed.
     #[error("{}", count_faults(.0))]
     Invalid(Vec<Fault>),
+    /// 428: a count without `If-Match`.
+    #[error("a count must say with If-Match which stock it replaces")]
+    PreconditionRequired,
     /// 500: ours to mend.
     #[error("something went wrong in the server")]
     Internal(#[source] Source),
@@ -105,28 +135,34 @@ pub(crate) enum ApiError {
 impl ApiError {
     pub(crate) fn kind(&self) -> &'static ProblemType {
         match self {
-            Self::InvalidId => &problem::INVALID_ID,
+            Self::InvalidId | Self::InvalidReservationId => &problem::INVALID_ID,
             Self::InvalidQuery(_) => &problem::INVALID_QUERY,
             Self::MalformedJson(_) => &problem::MALFORMED_JSON,
             Self::IncompleteBody => &problem::INCOMPLETE_BODY,
             Self::InvalidHeader(_) => &problem::INVALID_HEADER,
+            Self::MissingKey => &problem::MISSING_IDEMPOTENCY_KEY,
             Self::NotSupported(_) => &problem::NOT_SUPPORTED,
             Self::Denied(Denied::Missing) => &problem::MISSING_TOKEN,
             Self::Denied(Denied::Unknown | Denied::NotPublishable) => &problem::INVALID_TOKEN,
             Self::Denied(Denied::Lacks(_)) => &problem::MISSING_SCOPE,
-            Self::UnknownProduct(_) => &problem::UNKNOWN_PRODUCT,
+            Self::UnknownProduct(_) | Self::UnknownProducts(_) => &problem::UNKNOWN_PRODUCT,
+            Self::UnknownReservation(_) => &problem::UNKNOWN_RESERVATION,
             Self::NoPrice(_) => &problem::NO_PRICE,
             Self::UnknownRoute => &problem::UNKNOWN_ROUTE,
             Self::MethodNotAllowed { .. } => &problem::METHOD_NOT_ALLOWED,
             Self::SlowBody => &problem::SLOW_BODY,
             Self::DuplicateSku(_) => &problem::DUPLICATE_SKU,
+            Self::Insufficient(_) => &problem::INSUFFICIENT_STOCK,
+            Self::BelowReserved { .. } => &problem::BELOW_RESERVED,
+            Self::NotActive(_) => &problem::RESERVATION_NOT_ACTIVE,
             Self::InProgress => &problem::REQUEST_IN_PROGRESS,
             Self::QueuePaused { .. } => &problem::QUEUE_PAUSED,
-            Self::PreconditionFailed(_) => &problem::PRECONDITION_FAILED,
+            Self::PreconditionFailed(_) | Self::StockChanged { .. } => &problem::PRECONDITION_FAILED,
             Self::BodyTooLarge { .. } => &problem::BODY_TOO_LARGE,
             Self::UnsupportedMediaType(_) => &problem::UNSUPPORTED_MEDIA_TYPE,
             Self::KeyReused => &problem::IDEMPOTENCY_KEY_REUSED,
             Self::Invalid(_) => &problem::VALIDATION_FAILED,
+            Self::PreconditionRequired => &problem::PRECONDITION_REQUIRED,
             Self::Internal(_) => &problem::INTERNAL_ERROR,
             Self::Starting => &problem::STARTING,
             Self::Unavailable(_) => &problem::UNAVAILABLE,
@@ -181,10 +217,42 @@ impl From<catalog::Error> for ApiError {
     }
 }
 
+impl From<stock::Error> for ApiError {
+    /// Routes say of which product or reservation they speak; what reaches this is the same for all.
+    fn from(error: stock::Error) -> Self {
+        match error {
+            stock::Error::Insufficient(short) => Self::Insufficient(short),
+            stock::Error::NotActive(state) => Self::NotActive(state),
+            stock::Error::KeyReused => Self::KeyReused,
+            stock::Error::TooMuch => {
+                let detail = format!("would bring the stock above {}", domain::stock::MOST_ON_HAND);
+                Self::Invalid(vec![Fault { pointer: String::new(), detail }])
+            }
+            stock::Error::Unavailable(error) => Self::Unavailable(Box::new(error)),
+            stock::Error::Unknown(error) => Self::OutcomeUnknown(Box::new(error)),
+            error => Self::Internal(Box::new(error)),
+        }
+    }
+}
+
 fn count_faults(faults: &[Fault]) -> String {
     match faults.len() {
         1 => "the body has a fault".to_owned(),
         count => format!("the body has {count} faults"),
+    }
+}
+
+fn count_unknown(faults: &[Fault]) -> String {
+    match faults {
+        [one] => one.detail.clone(),
+        several => format!("{} of the products do not exist", several.len()),
+    }
+}
+
+fn count_short(short: &[stock::Shortage]) -> String {
+    match short {
+        [one] => format!("{} of product {} were asked for, and {} are available", one.requested, one.product, one.available),
+        several => format!("there is not enough of {} products", several.len()),
     }
 }
 
@@ -218,10 +286,19 @@ impl ResponseError for ApiError {
         if let Self::Denied(denied) = self {
             response.headers_mut().insert(WWW_AUTHENTICATE, denied.challenge());
         }
-        let faults = if let Self::Invalid(faults) = self { faults.clone() } else { Vec::new() };
-        let current = if let Self::PreconditionFailed(current) = self { Some((*current).into()) } else { None };
+        let faults = if let Self::Invalid(faults) | Self::UnknownProducts(faults) = self { faults.clone() } else { Vec::new() };
+        let mut more = More::default();
+        match self {
+            Self::PreconditionFailed(current) => more.current = Some((*current).into()),
+            Self::StockChanged { id, level } | Self::BelowReserved { id, level } => {
+                more.current = Some(Current::Stock(StockBody::of(*id, *level)));
+            }
+            Self::Insufficient(short) => more.shortages = short.iter().map(Into::into).collect(),
+            Self::NotActive(state) => more.state = Some(*state),
+            _ => {}
+        }
         let source = Some(chain(self)).filter(|text| !text.is_empty());
-        response.extensions_mut().insert(Problem { kind: self.kind(), detail: self.to_string().into(), faults, current, source });
+        response.extensions_mut().insert(Problem { kind: self.kind(), detail: self.to_string().into(), faults, more, source });
         response
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::application::{Shared, app};
 use crate::problem;
+use crate::state::Limits;
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::{Method, StatusCode, header};
@@ -22,7 +23,8 @@ struct Server {
 fn server() -> Server {
     let registry = Registry::new("inventory-api");
     let views = Arc::new(IngestMetrics::new(&registry));
-    Server { shared: Shared::new(&registry, Duration::from_millis(200), views, None, None), registry }
+    let limits = Limits { time_limit: Duration::from_millis(200), reservation_ttl: (Duration::from_secs(60), Duration::from_secs(600)) };
+    Server { shared: Shared::new(&registry, limits, views, None, None), registry }
 }
 
 impl Server {

@@ -4,9 +4,11 @@
 //! once published, keeps its meaning.
 
 use crate::input::fields::Fault;
+use crate::routes::StockBody;
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 use domain::Money;
+use domain::stock::ReservationState;
 use serde::Serialize;
 use std::borrow::Cow;
 use utoipa::ToSchema;
@@ -35,8 +37,8 @@ problem_types! {
         "The request is not one that this server reads.",
         "Compare it with the documentation of the route.";
     INVALID_ID = "invalid-id", 400, "The id in the path is not valid",
-        "A product id is a whole number from 1 to 9007199254740991, written in digits.",
-        "Use the id that the product read shows. A SKU is asked for with /v1/products?skus=.";
+        "A product id is a whole number from 1 to 9007199254740991, written in digits; that of a reservation is a UUID.",
+        "Use the id that the product read, or the answer to the reservation, shows. A SKU is asked for with /v1/products?skus=.";
     INVALID_QUERY = "invalid-query", 400, "The query string is not valid",
         "A query parameter is unknown, given twice, missing, or has a value that it cannot have.",
         "Compare the names and values with those of the route; the detail names the parameter.";
@@ -49,6 +51,9 @@ problem_types! {
     INVALID_HEADER = "invalid-header", 400, "A header cannot be read",
         "A header that the route acts upon does not have its form, or is given twice.",
         "The detail names the header and says how it is written.";
+    MISSING_IDEMPOTENCY_KEY = "missing-idempotency-key", 400, "An Idempotency-Key is required",
+        "Sent twice, as after an answer that was lost, this request would do twice what was meant once. Nothing was changed.",
+        "Make a key for each new request, such as a random UUID, and send the same one when you repeat it.";
     NOT_SUPPORTED = "not-supported", 400, "This is not supported yet",
         "The request uses a header or a form that this version does not act upon. Ignoring it would promise what is not kept.",
         "Leave out what the detail names.";
@@ -67,6 +72,9 @@ problem_types! {
     UNKNOWN_PRODUCT = "unknown-product", 404, "There is no such product",
         "No product has this id, or it was deleted.",
         "Look the product up by its SKU with /v1/products?skus=.";
+    UNKNOWN_RESERVATION = "unknown-reservation", 404, "There is no such reservation",
+        "No reservation has this id, or it ended long ago and was forgotten.",
+        "Use the id that was answered when the reservation was made.";
     NO_PRICE = "no-price", 404, "The product has no price yet",
         "The product exists, but no price was set.",
         "Set one with PUT on the same path.";
@@ -82,16 +90,25 @@ problem_types! {
     DUPLICATE_SKU = "duplicate-sku", 409, "Another product has this SKU",
         "A SKU belongs to one product; upper and lower case differ.",
         "Choose another SKU, or change the product that has it.";
+    INSUFFICIENT_STOCK = "insufficient-stock", 409, "There is not enough in stock",
+        "Less is available than was asked for; shortages lists every product that lacks. Nothing was changed or reserved.",
+        "Ask for at most what is available, or leave the product out. What others hold and do not buy comes back when their time is over.";
+    BELOW_RESERVED = "below-reserved", 409, "More is reserved than was counted",
+        "Reservations hold more pieces than the count says are there. Nothing was changed.",
+        "Count again; if the pieces are gone, release reservations that hold them, or wait until they expire, and send the count again.";
+    RESERVATION_NOT_ACTIVE = "reservation-not-active", 409, "The reservation has ended",
+        "It was committed, released or has expired, as state says, and cannot become something else. Nothing was changed.",
+        "If the pieces are still wanted, make a new reservation; what was sold comes back by an adjustment.";
     REQUEST_IN_PROGRESS = "request-in-progress", 409, "A request with the same key is still under way",
         "The first request with this Idempotency-Key, or another write of its product, has not ended. This one did nothing.",
         "Send the request again, with the same key, after the time in Retry-After.";
     QUEUE_PAUSED = "queue-paused", 409, "The queue is paused",
         "An operator holds the queue of views, so that nothing may add views to MySQL. The detail says who, since when and why.",
         "Resume the queue with inventoryctl queue resume, or wait until its operator does, and send the request again.";
-    PRECONDITION_FAILED = "precondition-failed", 412, "The price is no longer the one that was expected",
-        "If-Match names versions of which none is that of the product now. Another has changed it, or it has no price yet for *. \
-         Nothing was changed.",
-        "Look at current in the answer; if the price is still to be set, send the request again with If-Match naming that version.";
+    PRECONDITION_FAILED = "precondition-failed", 412, "What is there is no longer what was expected",
+        "If-Match names versions of which none is that of the price or stock now. Another has changed it, or there is no price yet \
+         for *. Nothing was changed.",
+        "Look at current in the answer; if the change is still wanted, send the request again with If-Match naming that version.";
     BODY_TOO_LARGE = "body-too-large", 413, "The body is too large",
         "The body is longer than the route accepts: 64 KiB for views, 8 MiB for a batch of prices, 1 MiB elsewhere.",
         "Split the request into several.";
@@ -108,6 +125,9 @@ problem_types! {
     IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused", 422, "The key belongs to another request",
         "Within 24 hours this Idempotency-Key came with another path, query or body on the same route. Nothing was changed.",
         "Give each request a key of its own, such as a random UUID, and send the same bytes when you repeat it.";
+    PRECONDITION_REQUIRED = "precondition-required", 428, "The request must say what it replaces",
+        "A count that overwrites what somebody else has changed meanwhile would undo it unseen, so If-Match is required. Nothing was changed.",
+        "Send If-Match with the ETag of the stock as you read it, or * to replace whatever is there.";
     INTERNAL_ERROR = "internal-error", 500, "Something went wrong in the server",
         "A fault of the server or of its set-up; its log has it under the request id.",
         "Tell the operator the request id. Sending the request again will probably not help.";
@@ -163,8 +183,7 @@ pub(crate) struct Problem {
     pub(crate) kind: &'static ProblemType,
     pub(crate) detail: Cow<'static, str>,
     pub(crate) faults: Vec<Fault>,
-    /// The price that is there, where a write expected another.
-    pub(crate) current: Option<Current>,
+    pub(crate) more: More,
     /// For the log alone; may name hosts, statements and keys.
     pub(crate) source: Option<String>,
 }
@@ -189,16 +208,39 @@ pub(crate) struct Body<'a> {
     #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
     #[schema(value_type = Vec<Fault>, required = false)]
     errors: &'a [Fault],
-    /// Of `precondition-failed` alone.
+    #[serde(flatten)]
+    more: &'a More,
+}
+
+/// What some types of problem say beside their detail.
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = ProblemExtensions)]
+pub(crate) struct More {
+    /// What is there instead of what was expected: of `precondition-failed` and `below-reserved` alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
-    current: &'a Option<Current>,
+    pub(crate) current: Option<Current>,
+    /// Every product of which there is too little: of `insufficient-stock` alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub(crate) shortages: Vec<Shortage>,
+    /// In which the reservation has ended: of `reservation-not-active` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<crate::routes::ReservationState>, required = false, nullable = false)]
+    pub(crate) state: Option<ReservationState>,
+}
+
+/// The price or the stock as it is.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Current {
+    Price(CurrentPrice),
+    Stock(StockBody),
 }
 
 /// The price as it is.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = CurrentPrice)]
-pub(crate) struct Current {
+pub(crate) struct CurrentPrice {
     /// Of the product; what `If-Match` is compared with.
     version: u64,
     /// Null until one was set.
@@ -206,15 +248,29 @@ pub(crate) struct Current {
     price: Option<Money>,
 }
 
+/// A product of which there is too little.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Shortage {
+    product_id: u64,
+    requested: u64,
+    available: u64,
+}
+
 impl From<catalog::Current> for Current {
     fn from(current: catalog::Current) -> Self {
-        Self { version: current.version, price: current.price }
+        Self::Price(CurrentPrice { version: current.version, price: current.price })
+    }
+}
+
+impl From<&stock::Shortage> for Shortage {
+    fn from(short: &stock::Shortage) -> Self {
+        Self { product_id: short.product.get(), requested: short.requested, available: short.available }
     }
 }
 
 impl Problem {
     pub(crate) fn of_type(kind: &'static ProblemType) -> Self {
-        Self { kind, detail: Cow::Borrowed(kind.cause), faults: Vec::new(), current: None, source: None }
+        Self { kind, detail: Cow::Borrowed(kind.cause), faults: Vec::new(), more: More::default(), source: None }
     }
 
     /// The body of the answer.
@@ -227,7 +283,7 @@ impl Problem {
             instance: request.path(),
             request_id,
             errors: &self.faults,
-            current: &self.current,
+            more: &self.more,
         };
         serde_json::to_vec(&body).expect("a struct of texts and numbers always serialises")
     }

@@ -5,10 +5,13 @@ use crate::ingest::{self, Intake};
 use crate::state::Stores;
 use catalog::Catalog;
 use std::sync::{Arc, OnceLock};
+use stock::{Combiner, Stock};
 use storage::status::Depth;
 use storage::watch::{self, Watched};
 use telemetry::health::Health;
-use telemetry::metrics::{CacheMetrics, IdempotencyMetrics, IngestMetrics, PriceMetrics, QueueMetrics, Registry, StoreMetrics};
+use telemetry::metrics::{
+    CacheMetrics, IdempotencyMetrics, IngestMetrics, PriceMetrics, QueueMetrics, Registry, StockMetrics, StoreMetrics,
+};
 use telemetry::stop::Shutdown;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -20,6 +23,7 @@ pub(crate) struct Metrics {
     cache: Arc<CacheMetrics>,
     prices: Arc<PriceMetrics>,
     idempotency: Arc<IdempotencyMetrics>,
+    stock: Arc<StockMetrics>,
     pub(crate) ingest: Arc<IngestMetrics>,
     queue: Arc<QueueMetrics>,
 }
@@ -31,6 +35,7 @@ impl Metrics {
             cache: Arc::new(CacheMetrics::new(registry)),
             prices: Arc::new(PriceMetrics::new(registry)),
             idempotency: Arc::new(IdempotencyMetrics::new(registry)),
+            stock: Arc::new(StockMetrics::new(registry)),
             ingest: Arc::new(IngestMetrics::new(registry)),
             queue: Arc::new(QueueMetrics::new(registry)),
         }
@@ -51,11 +56,13 @@ pub(crate) async fn bring_up(
     let Some((mysql, redis)) = watch::reach(&settings.stores, &metrics.stores, &health, &shutdown).await? else {
         return Ok(());
     };
-    let catalog_metrics = catalog::Metrics { cache: metrics.cache, prices: metrics.prices, idempotency: metrics.idempotency };
+    let catalog_metrics = catalog::Metrics { cache: metrics.cache, prices: metrics.prices, idempotency: metrics.idempotency.clone() };
     let catalog = Catalog::new(mysql.clone(), redis.clone(), catalog_metrics);
     metrics.queue.capacity.set_count(settings.queue_capacity);
     let (intake, started) = Intake::new(redis.clone(), of_ingest(&settings), metrics.ingest);
-    let reached = stores.set(Stores { catalog, intake, mysql: mysql.clone(), redis: redis.clone() }).is_ok();
+    let stock = Stock::new(mysql.clone(), stock::Metrics { stock: metrics.stock, idempotency: metrics.idempotency });
+    let (stock, combining) = Combiner::start(stock);
+    let reached = stores.set(Stores { catalog, intake, stock, mysql: mysql.clone(), redis: redis.clone() }).is_ok();
     debug_assert!(reached, "the stores are brought up once");
     let note_depth = |depth: &Depth| stores.get().into_iter().for_each(|stores| stores.intake.note_depth(depth));
     let watched = Watched { mysql, redis, health, stores: metrics.stores, queue: metrics.queue };
@@ -63,6 +70,7 @@ pub(crate) async fn bring_up(
         biased;
         () = watch::watch(watched, note_depth, shutdown) => Ok(()),
         why = first_to_end(started) => Err(why),
+        ended = combining => Err(format!("the task that changes stock ended: {ended:?}")),
     }
 }
 

@@ -8,6 +8,7 @@ use catalog::Catalog;
 use std::cell::OnceCell;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use stock::Combiner;
 use storage::{MySql, Redis};
 use telemetry::metrics::IngestMetrics;
 
@@ -15,6 +16,7 @@ use telemetry::metrics::IngestMetrics;
 pub(crate) struct Stores {
     pub(crate) catalog: Catalog,
     pub(crate) intake: Intake,
+    pub(crate) stock: Combiner,
     /// For the admin routes, which use no other part of it.
     pub(crate) mysql: MySql,
     pub(crate) redis: Redis,
@@ -24,6 +26,15 @@ pub(crate) struct Stores {
 pub(crate) struct Ready {
     pub(crate) catalog: Catalog,
     pub(crate) ingest: Ingest,
+    /// Shared by all threads: the more wait for one transaction, the less each costs.
+    pub(crate) stock: Combiner,
+}
+
+/// What the operator allows a request.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) time_limit: Duration,
+    pub(crate) reservation_ttl: (Duration, Duration),
 }
 
 /// Of one HTTP thread.
@@ -33,12 +44,15 @@ pub(crate) struct State {
     /// How long the body of a request may take to arrive, and then the work on it.
     pub(crate) time_limit: Duration,
     pub(crate) views: Arc<IngestMetrics>,
+    /// How long a reservation is held: where the request does not say, and at most.
+    pub(crate) reservation_ttl: (Duration, Duration),
 }
 
 impl State {
     /// `stores` is set once, when they were reached for the first time.
-    pub(crate) fn new(stores: Arc<OnceLock<Stores>>, time_limit: Duration, views: Arc<IngestMetrics>) -> Self {
-        Self { stores, ready: OnceCell::new(), time_limit, views }
+    pub(crate) fn new(stores: Arc<OnceLock<Stores>>, limits: Limits, views: Arc<IngestMetrics>) -> Self {
+        let Limits { time_limit, reservation_ttl } = limits;
+        Self { stores, ready: OnceCell::new(), time_limit, views, reservation_ttl }
     }
 
     /// # Errors
@@ -56,7 +70,7 @@ impl State {
         let stores = self.stores()?;
         Ok(self.ready.get_or_init(|| {
             let catalog = stores.catalog.here();
-            Ready { ingest: stores.intake.here(&catalog), catalog }
+            Ready { ingest: stores.intake.here(&catalog), catalog, stock: stores.stock.clone() }
         }))
     }
 

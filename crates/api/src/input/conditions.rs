@@ -3,7 +3,6 @@
 use crate::error::ApiError;
 use actix_web::HttpRequest;
 use actix_web::http::header::{IF_MATCH, IF_NONE_MATCH};
-use catalog::Precondition;
 
 /// Whether `If-None-Match` names the tag, so that 304 is the answer. `tag` is quoted, with or without `W/`:
 /// the header is compared weakly (RFC 9110 §13.1.2).
@@ -21,12 +20,20 @@ pub(crate) fn none_match(request: &HttpRequest, tag: &str) -> bool {
     })
 }
 
-/// What `If-Match` asks of a product (RFC 9110 §13.1.1): the version that is its strong tag, or `*`: that there is a price.
+/// What `If-Match` names (RFC 9110 §13.1.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Match {
+    /// `*`
+    Anything,
+    /// The versions of which it has the strong tags; none where its tags are of other forms.
+    Version(Vec<u64>),
+}
+
 /// `None` if the header is not there.
 ///
 /// # Errors
 /// [`ApiError::InvalidHeader`] if it is no list of tags.
-pub(crate) fn if_match(request: &HttpRequest) -> Result<Option<Precondition>, ApiError> {
+pub(crate) fn if_match(request: &HttpRequest) -> Result<Option<Match>, ApiError> {
     let mut lines = request.headers().get_all(IF_MATCH).peekable();
     if lines.peek().is_none() {
         return Ok(None);
@@ -36,10 +43,10 @@ pub(crate) fn if_match(request: &HttpRequest) -> Result<Option<Precondition>, Ap
     let lines: Option<Vec<&str>> = lines.map(|line| std::str::from_utf8(line.as_bytes()).ok()).collect();
     let list = lines.ok_or_else(malformed)?.join(",");
     if list.trim_matches(BLANK) == "*" {
-        return Ok(Some(Precondition::Priced));
+        return Ok(Some(Match::Anything));
     }
     let tags = tags(&list).filter(|tags| !tags.is_empty()).ok_or_else(malformed)?;
-    Ok(Some(Precondition::Version(tags.into_iter().filter_map(version).collect())))
+    Ok(Some(Match::Version(tags.into_iter().filter_map(version).collect())))
 }
 
 const BLANK: [char; 2] = [' ', '\t'];
@@ -134,13 +141,13 @@ mod tests {
             let request = lines.iter().fold(TestRequest::put(), |request, line| request.append_header((IF_MATCH, *line)));
             if_match(&request.to_http_request())
         };
-        let versions = |versions: &[u64]| Some(Precondition::Version(versions.to_vec()));
+        let versions = |versions: &[u64]| Some(Match::Version(versions.to_vec()));
         assert_eq!(expected(&[]).unwrap(), None);
         for (lines, wanted) in [
             (&["\"7\""][..], versions(&[7])),
             (&["\"7\" , \"8\",", "\"9\""], versions(&[7, 8, 9])),
             (&["W/\"7\", \"x,y\", \"07\", \"\", \"7.118.3\""], versions(&[])),
-            (&[" * "], Some(Precondition::Priced)),
+            (&[" * "], Some(Match::Anything)),
         ] {
             assert_eq!(expected(lines).unwrap(), wanted, "{lines:?}");
         }

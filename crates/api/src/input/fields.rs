@@ -116,6 +116,18 @@ impl<'f> Reader<'f> {
         Some(list.into_iter().enumerate().filter_map(&mut read).collect())
     }
 
+    /// An array of objects that must be there, of 1 to `most`; those that `read` refuses are left out, with their faults.
+    pub(crate) fn objects<T>(&mut self, name: &str, most: usize, read: impl Fn(Reader<'_>) -> Option<T>) -> Option<Vec<T>> {
+        let list = self.required(name, |value| match value {
+            Json::List(list) if (1..=most).contains(&list.len()) => Ok(list),
+            Json::List(list) => Err(format!("has {} elements; it must have 1 to {most}", list.len())),
+            other => Err(wrong("an array", &other)),
+        })?;
+        let (pointer, faults) = (&self.pointer, &mut *self.faults);
+        let mut object = |(place, value)| Reader::new(value, format!("{pointer}/{name}/{place}"), faults).and_then(&read);
+        Some(list.into_iter().enumerate().filter_map(&mut object).collect())
+    }
+
     /// A field that may be absent or null, which mean the same.
     pub(crate) fn nullable<T>(&mut self, name: &str, parse: impl FnOnce(Json) -> Result<T, String>) -> Option<T> {
         match self.take(name)? {
@@ -186,8 +198,21 @@ pub(crate) fn flag(value: Json) -> Result<bool, String> {
 pub(crate) fn whole_number(range: RangeInclusive<u64>) -> impl Fn(Json) -> Result<u64, String> {
     move |value| match value {
         Json::Whole(number) if range.contains(&number) => Ok(number),
-        Json::Whole(_) | Json::OtherNumber => Err(format!("must be a whole number from {} to {}", range.start(), range.end())),
+        Json::Whole(_) | Json::Negative(_) | Json::OtherNumber => {
+            Err(format!("must be a whole number from {} to {}", range.start(), range.end()))
+        }
         other => Err(wrong(&format!("a whole number from {} to {}", range.start(), range.end()), &other)),
+    }
+}
+
+/// A change by so many at most, up or down.
+pub(crate) fn change_by(most: u64) -> impl Fn(Json) -> Result<i64, String> {
+    let wanted = format!("a whole number from -{most} to {most} and not 0");
+    move |value| match value {
+        Json::Whole(number) if (1..=most).contains(&number) => Ok(number as i64),
+        Json::Negative(number) if (1..=most).contains(&number) => Ok(-(number as i64)),
+        Json::Whole(_) | Json::Negative(_) | Json::OtherNumber => Err(format!("must be {wanted}")),
+        other => Err(wrong(&wanted, &other)),
     }
 }
 
@@ -207,7 +232,7 @@ pub(crate) fn uuid(value: Json) -> Result<Uuid, String> {
 fn amount_text(value: Json) -> Result<String, String> {
     match value {
         // A number has passed through a float in many clients before it comes here.
-        Json::Whole(_) | Json::OtherNumber => {
+        Json::Whole(_) | Json::Negative(_) | Json::OtherNumber => {
             Err("must be a string such as \"12.99\", not a JSON number, which may have been rounded".into())
         }
         value => text(value),

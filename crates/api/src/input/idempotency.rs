@@ -27,6 +27,14 @@ pub(crate) fn key(request: &HttpRequest, route: &'static str, body: &[u8]) -> Re
     Ok(Some(Key { token, route, key: key.to_owned(), request: digest(request, body) }))
 }
 
+/// The same where a request may not come without: done twice it would be something else than done once.
+///
+/// # Errors
+/// [`ApiError::MissingKey`]; otherwise as [`key`].
+pub(crate) fn required_key(request: &HttpRequest, route: &'static str, body: &[u8]) -> Result<Key, ApiError> {
+    key(request, route, body)?.ok_or(ApiError::MissingKey)
+}
+
 /// Each part with its length, so that none can pass for the end of another.
 fn digest(request: &HttpRequest, body: &[u8]) -> [u8; 32] {
     let mut hash = Sha256::new();

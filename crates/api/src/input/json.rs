@@ -19,6 +19,8 @@ pub(crate) enum Json {
     Bool(bool),
     /// A whole number from 0 to 2^64−1, also as `3.0` or `3e0` up to 2^53−1: to JSON these are one number.
     Whole(u64),
+    /// A whole number below 0, down to −(2^53−1), by its distance from 0.
+    Negative(u64),
     /// Any other number; no request has a field for one.
     OtherNumber,
     Text(String),
@@ -33,12 +35,21 @@ impl Json {
         serde_json::from_slice(body).map_err(|error| ApiError::MalformedJson(error.to_string()))
     }
 
+    fn of_float(value: f64) -> Self {
+        let is_exact = value.fract() == 0.0 && value.abs() <= MAX_EXACT;
+        match value {
+            _ if !is_exact => Self::OtherNumber,
+            negative if negative < 0.0 => Self::Negative(-negative as u64),
+            value => Self::Whole(value as u64),
+        }
+    }
+
     /// What this is, for "must be … but is …".
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
             Self::Bool(_) => "a boolean",
-            Self::Whole(_) | Self::OtherNumber => "a number",
+            Self::Whole(_) | Self::Negative(_) | Self::OtherNumber => "a number",
             Self::Text(_) => "a string",
             Self::List(_) => "an array",
             Self::Object(_) => "an object",
@@ -67,13 +78,12 @@ impl<'de> Visitor<'de> for JsonVisitor {
         Ok(Json::Whole(value))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Json, E> {
-        Ok(Json::OtherNumber)
+    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+        Ok(Json::of_float(value as f64))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
-        let is_exact = value.fract() == 0.0 && (0.0..=MAX_EXACT).contains(&value);
-        Ok(if is_exact { Json::Whole(value as u64) } else { Json::OtherNumber })
+        Ok(Json::of_float(value))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Json, E> {
@@ -158,6 +168,9 @@ mod tests {
         let numbers = |text: &str| Json::parse(text.as_bytes()).ok();
         let whole = |numbers: &[u64]| Some(Json::List(numbers.iter().map(|number| Json::Whole(*number)).collect()));
         assert_eq!(numbers("[18446744073709551615, 1.0, 12e2, 9007199254740991.0]"), whole(&[u64::MAX, 1, 1200, (1 << 53) - 1]));
-        assert_eq!(numbers("[18446744073709551616, 9007199254740992.0, -1, 1.5, 1e-1]"), Some(Json::List(vec![Json::OtherNumber; 5])));
+        assert_eq!(
+            numbers("[18446744073709551616, 9007199254740992.0, -9007199254740993, 1.5, 1e-1]"),
+            Some(Json::List(vec![Json::OtherNumber; 5]))
+        );
     }
 }

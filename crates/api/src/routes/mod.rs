@@ -15,11 +15,14 @@ mod price_rows;
 mod prices;
 mod problems;
 mod products;
+mod reservations;
 mod schemas;
+mod stock;
 mod view_counts;
 mod views;
 
-pub(crate) use schemas::Price;
+pub(crate) use schemas::{Price, ReservationState};
+pub(crate) use stock::StockBody;
 
 use crate::access::Access::{self, Beacon, Needs, Public};
 use crate::access::Door;
@@ -32,7 +35,7 @@ use domain::ProductId;
 use std::collections::HashSet;
 use std::sync::Arc;
 use telemetry::metrics::{HttpMetrics, RouteMetrics, RouteSpec};
-use telemetry::scope::Scope::{CatalogRead, CatalogWrite, PricesWrite, ViewsWrite};
+use telemetry::scope::Scope::{CatalogRead, CatalogWrite, PricesWrite, ReservationsWrite, StockRead, StockWrite, ViewsWrite};
 use telemetry::tokens::Tokens;
 
 const JSON: &str = "application/json";
@@ -66,6 +69,14 @@ static ENDPOINTS: &[Endpoint] = &[
     endpoint("PUT",  "/v1/products/{id}/price", Needs(PricesWrite),  &[200, 404, 409, 412, 415, 422], |door| door.to(prices::set)),
     endpoint("GET",  "/v1/products/{id}/price", Needs(CatalogRead),  &[200, 304, 404],      |door| door.to(price_reads::read)),
     endpoint("GET",  "/v1/products/{id}/price-history", Needs(PricesWrite), &[200, 404],    |door| door.to(price_reads::history)),
+    endpoint("POST", "/v1/reservations",        Needs(ReservationsWrite), &[201, 404, 409, 415, 422], |door| door.to(reservations::make)),
+    endpoint("POST", "/v1/reservations/{id}/commit", Needs(ReservationsWrite), &[200, 404, 409, 422], |door| door.to(reservations::commit)),
+    endpoint("POST", "/v1/reservations/{id}/release", Needs(ReservationsWrite), &[200, 404, 409, 422], |door| door.to(reservations::release)),
+    endpoint("GET",  "/v1/reservations/{id}",   Needs(ReservationsWrite), &[200, 404],      |door| door.to(reservations::read)),
+    endpoint("GET",  "/v1/products/{id}/stock", Needs(StockRead),    &[200, 304, 404],      |door| door.to(stock::read)),
+    endpoint("PUT",  "/v1/products/{id}/stock", Needs(StockWrite),   &[200, 404, 409, 412, 415, 422, 428], |door| door.to(stock::count)),
+    endpoint("POST", "/v1/products/{id}/stock/adjustments", Needs(StockWrite), &[201, 404, 409, 415, 422], |door| door.to(stock::adjust)),
+    endpoint("GET",  "/v1/products/{id}/stock/movements", Needs(StockRead), &[200, 404],    |door| door.to(stock::movements)),
     endpoint("POST", "/v1/prices/batch",        Needs(PricesWrite),  &[200, 207, 409, 415, 422], |door| door.to(price_batches::set)),
     endpoint("POST", "/v1/views",               Beacon(ViewsWrite),  &[202, 415, 422],      |door| door.to(views::many)),
     endpoint("GET",  "/v1/products",            Needs(CatalogRead),  &[200],                |door| door.to(products::read_many)),
@@ -163,6 +174,17 @@ fn part(request: &HttpRequest, place: usize) -> &str {
 
 fn method(endpoint: &Endpoint) -> Method {
     Method::from_bytes(endpoint.spec.method.as_bytes()).expect("the table holds valid methods")
+}
+
+/// A failed call about the stock of one product.
+fn stock_of(id: ProductId) -> impl Fn(::stock::Error) -> ApiError {
+    use ::stock::Error;
+    move |error| match error {
+        Error::UnknownProducts(_) => ApiError::UnknownProduct(id),
+        Error::PreconditionFailed(level) => ApiError::StockChanged { id, level },
+        Error::BelowReserved(level) => ApiError::BelowReserved { id, level },
+        other => other.into(),
+    }
 }
 
 /// The `{id}` of `/v1/products/{id}` and what is below it.

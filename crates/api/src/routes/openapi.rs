@@ -5,7 +5,9 @@
 
 use super::docs::Stored;
 use super::schemas::Known;
-use super::{ENDPOINTS, Endpoint, docs, price_batches, price_reads, prices, problems, products, schemas, view_counts, views};
+use super::{
+    ENDPOINTS, Endpoint, docs, price_batches, price_reads, prices, problems, products, reservations, schemas, stock, view_counts, views,
+};
 use crate::access::Access;
 use crate::error::ApiError;
 use crate::input::query;
@@ -33,6 +35,8 @@ const DESCRIPTION: &str = "Products are read through a cache, prices are written
     info(title = "Inventory API", description = DESCRIPTION, license(name = "MIT", identifier = "MIT")),
     paths(
         products::read, products::read_many, products::create, prices::set, price_reads::read, price_reads::history, price_batches::set, views::one, views::many, view_counts::read,
+        stock::read, stock::count, stock::adjust, stock::movements, reservations::make, reservations::read, reservations::commit,
+        reservations::release,
         problems::index, problems::one, read, docs::page, docs::file,
     ),
     components(schemas(problem::Body<'_>, schemas::ListedId, schemas::ListedSku)),
@@ -40,6 +44,7 @@ const DESCRIPTION: &str = "Products are read through a cache, prices are written
         (name = "products", description = "Read through the cache, written through to MySQL."),
         (name = "prices", description = "Right the moment they are acknowledged."),
         (name = "views", description = "Acknowledged by Redis, counted in MySQL exactly once."),
+        (name = "stock", description = "Never oversold: reservations are all or nothing, and every change has a row in the ledger."),
         (name = "documentation", description = "For people and their tools; no token is needed."),
     ),
 )]

@@ -85,6 +85,18 @@ fn read_cursor(text: &str) -> Option<After> {
     YEARS.contains(&time.year()).then_some(After::Updated(time, id(text)?))
 }
 
+/// `h` and the row behind which the next page begins, in hexadecimal.
+pub(super) fn cursor_to_row(row: u64) -> String {
+    format!("h{row:x}")
+}
+
+/// Only what [`cursor_to_row`] writes is read.
+pub(super) fn row(cursor: &str) -> Result<u64, ApiError> {
+    let row = cursor.strip_prefix('h').and_then(|row| u64::from_str_radix(row, 16).ok());
+    let row = row.filter(|row| cursor_to_row(*row) == cursor);
+    row.ok_or_else(|| ApiError::InvalidQuery("cursor is none of this list; send next_cursor as it was answered".into()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +142,16 @@ mod tests {
         let since = "2011-01-04T10:00:00Z";
         for (cursor, since) in [("u1-2", ""), ("i2", since), ("u1-2", since)] {
             assert!(asked("", cursor, since).unwrap_err().contains("another list"), "{cursor} {since}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_leads_back_to_its_row_and_nothing_else_is_one() {
+        for row in [1, 42, u64::MAX] {
+            assert_eq!(super::row(&cursor_to_row(row)).unwrap(), row);
+        }
+        for text in ["", "h", "h02", "hA", "h+2", "i2a", "h10000000000000000", "2a", "h2a "] {
+            assert!(matches!(row(text), Err(ApiError::InvalidQuery(_))), "{text}");
         }
     }
 }

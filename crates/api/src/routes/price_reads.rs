@@ -175,11 +175,11 @@ pub(crate) async fn history(request: HttpRequest, state: Data<State>) -> Result<
     let id = path_id(&request)?;
     let [limit, cursor] = query::parameters(&request, ["limit", "cursor"])?;
     let limit = pages::limit(limit)?;
-    let before = cursor.map_or(Ok(u64::MAX), |text| before(&text))?;
+    let before = cursor.map_or(Ok(u64::MAX), |text| pages::row(&text))?;
     let history = state.read(state.ready()?.catalog.price_history(id, before, limit)).await?;
     let history = history.map_err(|error| ApiError::of_product(id, error))?;
     let data = history.prices.into_iter().map(entry).collect();
-    Ok(HttpResponse::Ok().json(HistoryBody { data, next_cursor: history.next.map(cursor_to) }))
+    Ok(HttpResponse::Ok().json(HistoryBody { data, next_cursor: history.next.map(pages::cursor_to_row) }))
 }
 
 fn entry((row, replaced): (PriceRow, Option<Money>)) -> Entry {
@@ -196,31 +196,9 @@ fn entry((row, replaced): (PriceRow, Option<Money>)) -> Entry {
     Entry { amount, currency, kind, replaced, reason, changed_by: actor, batch, version, changed_at: time_text(changed_at) }
 }
 
-/// `h` and the row behind which the next page begins, in hexadecimal.
-fn cursor_to(row: u64) -> String {
-    format!("h{row:x}")
-}
-
-/// Only what [`cursor_to`] writes is read.
-fn before(cursor: &str) -> Result<u64, ApiError> {
-    let row = cursor.strip_prefix('h').and_then(|row| u64::from_str_radix(row, 16).ok());
-    let row = row.filter(|row| cursor_to(*row) == cursor);
-    row.ok_or_else(|| ApiError::InvalidQuery("cursor is none of this list; send next_cursor as it was answered".into()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cursor_leads_back_to_its_row_and_nothing_else_is_one() {
-        for row in [1, 42, u64::MAX] {
-            assert_eq!(before(&cursor_to(row)).unwrap(), row);
-        }
-        for text in ["", "h", "h02", "hA", "h+2", "i2a", "h10000000000000000", "2a", "h2a "] {
-            assert!(matches!(before(text), Err(ApiError::InvalidQuery(_))), "{text}");
-        }
-    }
 
     #[test]
     fn the_price_of_a_record_is_that_which_it_shows() {

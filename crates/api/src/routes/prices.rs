@@ -4,13 +4,14 @@ use super::schemas::{Expected, Id, NewPrice, Repeatable};
 use super::{answers, path_id};
 use crate::access;
 use crate::error::ApiError;
+use crate::input::conditions::{self, Match};
 use crate::input::fields::{self, Faults, Reader};
 use crate::input::json::Json;
-use crate::input::{body, conditions, idempotency, query};
+use crate::input::{body, idempotency, query};
 use crate::state::State;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use catalog::{Answer, Once, PriceChange, PriceSet};
+use catalog::{Answer, Once, Precondition, PriceChange, PriceSet};
 use domain::{Money, ProductId};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -59,7 +60,7 @@ pub(crate) struct PriceBody {
 pub(crate) async fn set(request: HttpRequest, payload: Payload, state: Data<State>) -> Result<HttpResponse, ApiError> {
     let id = path_id(&request)?;
     query::none(&request)?;
-    let only_if = conditions::if_match(&request)?;
+    let only_if = conditions::if_match(&request)?.map(expected);
     conditions::refuse_if_none_match(&request, "If-None-Match is for reads; If-Match sets a price only over the version that it names")?;
     let body = body::json_bytes(&request, payload, state.time_limit).await?;
     let (price, reason) = new_price(Json::parse(&body)?)?;
@@ -74,6 +75,14 @@ impl PriceBody {
     pub(super) fn of(set: &PriceSet) -> Self {
         let committed_at = domain::product::time_text(set.committed_at);
         Self { product_id: set.product_id, price: set.price, version: set.version, committed_at }
+    }
+}
+
+/// `*` asks for a price that is there to be replaced.
+fn expected(named: Match) -> Precondition {
+    match named {
+        Match::Anything => Precondition::Priced,
+        Match::Version(versions) => Precondition::Version(versions),
     }
 }
 

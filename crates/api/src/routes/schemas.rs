@@ -230,6 +230,112 @@ pub(crate) struct NewBatchPrice {
 #[schema(format = "prices-csv")]
 pub(crate) struct PricesCsv(String);
 
+/// A request that must not be done twice.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub(crate) struct RepeatableOnce {
+    /// Done once: the same request with the same key is answered as the first was for 24 hours, with `Idempotent-Replayed`.
+    /// Kept for each token and route; what was refused is not kept.
+    #[param(rename = "Idempotency-Key", value_type = String, required = true, min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
+    key: String,
+}
+
+/// Which stock a count replaces.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub(crate) struct Counted {
+    /// Count only over one of these versions, written as the `ETag` of the stock is, or, for `*`, over whatever is there. Weak
+    /// tags never match.
+    #[param(rename = "If-Match", value_type = String, required = true, pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#)]
+    versions: String,
+}
+
+/// Which changes to answer.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct MovementsPage {
+    /// Most changes of a page.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before, as it was answered.
+    #[param(pattern = "^h([1-9a-f][0-9a-f]{0,15}|0)$")]
+    cursor: Option<String>,
+}
+
+/// A reservation's id.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct ReservationId {
+    /// As it was answered when the reservation was made.
+    #[param(format = "uuid")]
+    id: String,
+}
+
+/// A count of a product's stock.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewCount {
+    /// Pieces that are there, reserved ones included.
+    #[schema(minimum = 0, maximum = 1000000000)]
+    on_hand: u64,
+    /// Kept in the ledger; no control characters.
+    #[schema(max_length = 255, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+    reason: Option<String>,
+    /// Kept in the ledger; no control characters.
+    #[schema(max_length = 255, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+    reference: Option<String>,
+}
+
+/// A change of a product's stock.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewAdjustment {
+    /// Pieces that came, or below 0 went; not 0.
+    #[schema(minimum = -1000000000, maximum = 1000000000, value_type = i64)]
+    delta: i64,
+    /// Kept in the ledger; no control characters.
+    #[schema(max_length = 255, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+    reason: Option<String>,
+    /// Kept in the ledger; no control characters.
+    #[schema(max_length = 255, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+    reference: Option<String>,
+}
+
+/// What is to be held for a basket.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewReservation {
+    /// Each product once.
+    #[schema(min_items = 1, max_items = 100)]
+    items: Vec<Line>,
+    /// How long it is held; up to what the operator allows, by default 4 hours, and 15 minutes if it is not given.
+    #[schema(minimum = 1, nullable = false)]
+    ttl_seconds: Option<u64>,
+    /// Such as the number of the basket; no control characters.
+    #[schema(max_length = 255, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+    reference: Option<String>,
+}
+
+/// So many pieces of a product.
+#[derive(ToSchema)]
+#[schema(as = ReservationItem)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Line {
+    #[schema(minimum = 1, maximum = 9007199254740991_i64)]
+    product_id: u64,
+    #[schema(minimum = 1, maximum = 1000000)]
+    quantity: u64,
+}
+
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ReservationState {
+    Active,
+    Committed,
+    Released,
+    Expired,
+}
+
 /// Views of one product.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
