@@ -9,14 +9,15 @@ use std::process::Command;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Which of our crates each crate may name. `tests` and benchmarks may name all.
-const ARROWS: [(&str, &str); 10] = [
+const ARROWS: [(&str, &str); 11] = [
     ("domain", ""),
     ("telemetry", ""),
     ("storage", "domain telemetry"),
     ("catalog", "storage domain telemetry"),
-    ("api", "catalog storage domain telemetry"),
-    ("worker", "catalog storage domain telemetry"),
-    ("cli", "catalog storage domain telemetry"),
+    ("stock", "storage domain telemetry"),
+    ("api", "catalog stock storage domain telemetry"),
+    ("worker", "catalog stock storage domain telemetry"),
+    ("cli", "catalog stock storage domain telemetry"),
     ("servers", ""),
     ("model", ""),
     ("xtask", "servers"),

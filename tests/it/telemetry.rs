@@ -124,6 +124,9 @@ async fn labels_take_the_values_of_the_contract_and_no_others() {
         (&api, "inventory_price_writes_total", "result", "written unchanged refused unavailable unknown"),
         (&api, "inventory_price_write_duration_seconds_count", "stage", "mysql redis total"),
         (&api, "inventory_idempotency_total", "result", "executed replayed mismatch in_progress"),
+        (&api, "inventory_stock_changes_total", "kind", "count adjustment reserve commit release expire"),
+        (&api, "inventory_stock_changes_total", "result", "applied unchanged refused unavailable unknown"),
+        (&api, "inventory_reservations_total", "result", "reserved insufficient committed released expired refused"),
         (&api, "inventory_views_received_total", "outcome", "accepted repeated not_found invalid over_capacity unavailable unknown"),
         (&worker, "inventory_drain_batches_total", "result", "applied already_applied retried split dead"),
         (&worker, "inventory_retention_deleted_rows_total", "table", "idempotency view_hours dead_letters view_marks"),
@@ -140,7 +143,8 @@ async fn labels_take_the_values_of_the_contract_and_no_others() {
             &api,
             "inventory_http_requests_total",
             "route",
-            "/v1/products/{id} /v1/products/{id}/views /v1/products/{id}/price /v1/products/{id}/price-history /v1/prices/batch /v1/views /v1/products /problems /problems/{slug} \
+            "/v1/products/{id} /v1/products/{id}/views /v1/products/{id}/price /v1/products/{id}/price-history /v1/products/{id}/stock /v1/products/{id}/stock/adjustments /v1/products/{id}/stock/movements /v1/reservations /v1/reservations/{id} \
+             /v1/reservations/{id}/commit /v1/reservations/{id}/release /v1/prices/batch /v1/views /v1/products /problems /problems/{slug} \
              /openapi.json /docs /docs/{file} unmatched",
         ),
     ] {
@@ -318,7 +322,7 @@ async fn log_lines_are_json_and_tell_failures_by_request_id_but_no_line_tells_a_
     assert_eq!((&line["request_id"], &line["status"], &line["level"]), (&json!("failed-1"), &json!(503), &json!("WARN")));
     assert_eq!((&line["method"], &line["path"]), (&json!("POST"), &json!("/v1/products/3/views")));
     assert!(line["traceparent"].as_str().unwrap().contains("0af7651916cd43dd8448eb211c80319c"));
-    assert!(!log.contains("secret") && !log.contains("777"), "{log}");
+    assert!(!log.contains("secret") && !log.contains("/777") && !log.contains("s777"), "{log}");
 
     let text = shop.api_starting(&[("INVENTORY_LOG_FORMAT", "text".into())]).await;
     let plain = async || text.log().lines().next().map(str::to_owned);

@@ -11,7 +11,7 @@ use telemetry::tokens::Digest;
 /// Method, path, its template, body, and what the route asks for.
 type Route = (&'static str, &'static str, &'static str, &'static str, Option<Scope>);
 
-const ROUTES: [Route; 15] = [
+const ROUTES: [Route; 23] = [
     ("GET", "/v1/products/1", "/v1/products/{id}", "", Some(Scope::CatalogRead)),
     ("GET", "/v1/products?ids=1", "/v1/products", "", Some(Scope::CatalogRead)),
     ("GET", "/v1/products/1/views", "/v1/products/{id}/views", "", Some(Scope::CatalogRead)),
@@ -24,6 +24,26 @@ const ROUTES: [Route; 15] = [
         r#"{"items":[{"sku":"P1","amount":"2.00","currency":"GBP"}]}"#,
         Some(Scope::PricesWrite),
     ),
+    ("GET", "/v1/products/1/stock", "/v1/products/{id}/stock", "", Some(Scope::StockRead)),
+    ("PUT", "/v1/products/1/stock", "/v1/products/{id}/stock", r#"{"on_hand":7}"#, Some(Scope::StockWrite)),
+    ("POST", "/v1/products/1/stock/adjustments", "/v1/products/{id}/stock/adjustments", r#"{"delta":1}"#, Some(Scope::StockWrite)),
+    ("GET", "/v1/products/1/stock/movements", "/v1/products/{id}/stock/movements", "", Some(Scope::StockRead)),
+    ("POST", "/v1/reservations", "/v1/reservations", r#"{"items":[{"product_id":1,"quantity":1}]}"#, Some(Scope::ReservationsWrite)),
+    ("GET", "/v1/reservations/019aa8a2-4f3c-7c1e-9d5b-9a443c2d1e0f", "/v1/reservations/{id}", "", Some(Scope::ReservationsWrite)),
+    (
+        "POST",
+        "/v1/reservations/019aa8a2-4f3c-7c1e-9d5b-9a443c2d1e0f/commit",
+        "/v1/reservations/{id}/commit",
+        "",
+        Some(Scope::ReservationsWrite),
+    ),
+    (
+        "POST",
+        "/v1/reservations/019aa8a2-4f3c-7c1e-9d5b-9a443c2d1e10/release",
+        "/v1/reservations/{id}/release",
+        "",
+        Some(Scope::ReservationsWrite),
+    ),
     ("GET", "/v1/products/1/price", "/v1/products/{id}/price", "", Some(Scope::CatalogRead)),
     ("GET", "/v1/products/1/price-history", "/v1/products/{id}/price-history", "", Some(Scope::PricesWrite)),
     ("POST", "/v1/products/1/views", "/v1/products/{id}/views", "", Some(Scope::ViewsWrite)),
@@ -34,6 +54,10 @@ const ROUTES: [Route; 15] = [
     ("GET", "/docs", "/docs", "", None),
     ("GET", "/docs/rapidoc-9.3.8.min.js", "/docs/{file}", "", None),
 ];
+
+/// Reservations that have ended; to ask for that again is answered as it was.
+const SOLD: &str = "019aa8a2-4f3c-7c1e-9d5b-9a443c2d1e0f";
+const FREED: &str = "019aa8a2-4f3c-7c1e-9d5b-9a443c2d1e10";
 
 /// The secret of the token of that name.
 fn secret(name: &str) -> String {
@@ -63,7 +87,11 @@ fn authorized(request: reqwest::RequestBuilder, name: &str) -> reqwest::RequestB
 }
 
 fn to((method, path, _, body, _): Route, api: &Program) -> reqwest::RequestBuilder {
-    let request = api.request(method, path);
+    let request = match (method, path) {
+        ("PUT", "/v1/products/1/stock") => api.request(method, path).header("if-match", "*"),
+        ("POST", "/v1/products/1/stock/adjustments" | "/v1/reservations") => api.request(method, path).header("idempotency-key", "k"),
+        _ => api.request(method, path),
+    };
     if body.is_empty() { request } else { request.header("content-type", "application/json").body(body) }
 }
 
@@ -81,6 +109,11 @@ fn counted(metrics: &str) -> BTreeSet<(&str, &str)> {
 async fn every_route_is_for_those_who_have_its_scope_and_nobody_else() {
     let shop = Shop::start().await;
     shop.products(1).await;
+    shop.run(&format!(
+        "INSERT INTO reservations (id, state, expires_at) VALUES ('{SOLD}', 'committed', NOW()), ('{FREED}', 'released', NOW())"
+    ))
+    .await;
+    shop.run(&format!("INSERT INTO reservation_items VALUES ('{SOLD}', 1, 1), ('{FREED}', 1, 1)")).await;
     let api = shop.api_with(&[tokens_file(&shop, &one_of_each())]).await;
     let metrics = api.metrics().await;
     let listed = ROUTES.iter().map(|(method, _, template, ..)| (*method, *template)).chain([("any", "unmatched")]).collect();

@@ -36,7 +36,7 @@ def before_call(context, case, kwargs):
         return
     if case.headers.get("If-Match") == "":
         # The shortest text is thought up without a look at the pattern.
-        case.headers.pop("If-Match")
+        case.headers["If-Match"] = "*"
     if "Idempotency-Key" in case.headers:
         # A key belongs to one request.
         case.headers["Idempotency-Key"] = str(uuid4())
@@ -44,6 +44,13 @@ def before_call(context, case, kwargs):
         one_list(case.query)
     if case.operation.label == "GET /v1/products/{id}/views":
         window(case.query)
+    if case.operation.label == "POST /v1/reservations" and isinstance(case.body, dict):
+        case.body["items"] = list({item["product_id"]: item for item in case.body["items"]}.values())
+    if case.operation.label == "POST /v1/products/{id}/stock/adjustments" and isinstance(case.body, dict):
+        case.body["delta"] = case.body["delta"] or 1
+    if "/v1/reservations/{id}" in case.operation.label and case.path_parameters.get("id") in (None, "None"):
+        # A change of stock that is of no reservation was followed.
+        case.path_parameters["id"] = str(uuid4())
     if case.operation.label == "POST /v1/prices/batch" and isinstance(case.body, dict):
         one_known_product(case.body["items"])
 

@@ -83,7 +83,20 @@ fn requests_are_closed_forms_with_the_limits_that_are_enforced() {
             assert!(if media_type == "text/csv" { example.is_string() } else { example.is_object() }, "{method} {path} {media_type}");
         }
     }
-    for name in ["NewProduct", "NewMoney", "NewPrice", "NewPrices", "NewBatchPrice", "Viewed", "NewViews", "Event"] {
+    for name in [
+        "NewProduct",
+        "NewMoney",
+        "NewPrice",
+        "NewPrices",
+        "NewBatchPrice",
+        "Viewed",
+        "NewViews",
+        "Event",
+        "NewCount",
+        "NewAdjustment",
+        "NewReservation",
+        "ReservationItem",
+    ] {
         assert_eq!(schemas[name]["additionalProperties"], json!(false), "{name}");
     }
     let parameter = |name: &str| {

@@ -236,7 +236,7 @@ pub(crate) struct PricesCsv(String);
 pub(crate) struct RepeatableOnce {
     /// Done once: the same request with the same key is answered as the first was for 24 hours, with `Idempotent-Replayed`.
     /// Kept for each token and route; what was refused is not kept.
-    #[param(rename = "Idempotency-Key", value_type = String, required = true, min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
+    #[param(rename = "Idempotency-Key", value_type = String, required = true, min_length = 1, max_length = 255, pattern = "^[!-~]+$", example = "8e03978e-40d5-43dd-bc93-6894a57f9324")]
     key: String,
 }
 
@@ -246,7 +246,7 @@ pub(crate) struct RepeatableOnce {
 pub(crate) struct Counted {
     /// Count only over one of these versions, written as the `ETag` of the stock is, or, for `*`, over whatever is there. Weak
     /// tags never match.
-    #[param(rename = "If-Match", value_type = String, required = true, pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#)]
+    #[param(rename = "If-Match", value_type = String, required = true, pattern = r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#, example = "\"1\"")]
     versions: String,
 }
 
@@ -308,8 +308,8 @@ pub(crate) struct NewReservation {
     /// Each product once.
     #[schema(min_items = 1, max_items = 100)]
     items: Vec<Line>,
-    /// How long it is held; up to what the operator allows, by default 4 hours, and 15 minutes if it is not given.
-    #[schema(minimum = 1, nullable = false)]
+    /// How long it is held; 15 minutes if it is not given. The operator may have set another limit, and another default.
+    #[schema(minimum = 1, maximum = 14400, nullable = false)]
     ttl_seconds: Option<u64>,
     /// Such as the number of the basket; no control characters.
     #[schema(max_length = 255, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]

@@ -59,7 +59,7 @@ struct AdjustedBody {
     responses(
         (status = 200, description = "The stock.", body = StockBody,
             headers(("ETag" = String, description = "Strong; the version, as `If-Match` takes it.")),
-            example = json!({"product_id": 1, "on_hand": 120, "reserved": 2, "available": 118, "version": 7})),
+            example = json!({"product_id": 1, "on_hand": 120, "reserved": 2, "available": 118, "version": 1})),
         (status = 304, description = "The client has what would be answered.", headers(("ETag" = String, description = "The tag that matched."))),
         (status = 404, description = "`unknown-product`"),
     ),
@@ -86,15 +86,15 @@ pub(crate) async fn read(request: HttpRequest, state: Data<State>) -> Result<Htt
 /// books say changes nothing. Fewer than are reserved cannot be there.
 #[utoipa::path(
     put, path = "/v1/products/{id}/stock", operation_id = "countStock", tag = "stock", params(Id, Counted, super::schemas::Repeatable),
-    request_body(content = NewCount, example = json!({"on_hand": 120, "reason": "stocktaking"})),
+    request_body(content = NewCount, example = json!({"on_hand": 119, "reason": "stocktaking"})),
     responses(
         (status = 200, description = "The stock as it is now.", body = StockBody, headers(
             ("ETag" = String, description = "Strong; the version."),
             ("Idempotent-Replayed" = String, description = "`true`: it was done before, and this was answered."),
-        ), example = json!({"product_id": 1, "on_hand": 120, "reserved": 2, "available": 118, "version": 8})),
+        ), example = json!({"product_id": 1, "on_hand": 119, "reserved": 2, "available": 117, "version": 2})),
         (status = 404, description = "`unknown-product`"),
-        (status = 409, description = "`below-reserved`, with the stock as `current`"),
-        (status = 412, description = "`precondition-failed`, with the stock as `current`"),
+        (status = 409, description = "`below-reserved`, with the stock as it is"),
+        (status = 412, description = "`precondition-failed`, with the stock as it is"),
         (status = 415, description = "`unsupported-media-type`"),
         (status = 422, description = "`validation-failed`, `idempotency-key-reused`"),
         (status = 428, description = "`precondition-required`"),
@@ -127,7 +127,7 @@ pub(crate) async fn count(request: HttpRequest, payload: Payload, state: Data<St
         (status = 201, description = "The stock as it is now, and by how much it changed.", body = AdjustedBody, headers(
             ("ETag" = String, description = "Strong; the version."),
             ("Idempotent-Replayed" = String, description = "`true`: it was done before, and this was answered."),
-        ), example = json!({"product_id": 1, "on_hand": 117, "reserved": 2, "available": 115, "version": 9, "delta": -3})),
+        ), example = json!({"product_id": 1, "on_hand": 122, "reserved": 2, "available": 120, "version": 3, "delta": 3})),
         (status = 404, description = "`unknown-product`"),
         (status = 409, description = "`insufficient-stock`"),
         (status = 415, description = "`unsupported-media-type`"),
@@ -221,8 +221,11 @@ pub(crate) struct MovementsBody {
     responses(
         (status = 200, description = "A page of changes.", body = MovementsBody, example = json!({
             "data": [{
-                "id": 9, "kind": "adjustment", "delta": -3, "reserved_delta": 0, "on_hand": 117, "reserved": 2, "reason": "damaged",
-                "reference": null, "actor": "till-3", "reservation_id": null, "created_at": "2011-01-04T10:05:00.000000Z"
+                "id": 2, "kind": "adjustment", "delta": 3, "reserved_delta": 0, "on_hand": 122, "reserved": 2, "reason": "delivery",
+                "reference": "PO-4711", "actor": null, "reservation_id": null, "created_at": "2011-01-04T10:05:00.000000Z"
+            }, {
+                "id": 1, "kind": "count", "delta": -1, "reserved_delta": 0, "on_hand": 119, "reserved": 2, "reason": "stocktaking",
+                "reference": null, "actor": null, "reservation_id": null, "created_at": "2011-01-04T10:00:00.000000Z"
             }],
             "next_cursor": null
         })),
