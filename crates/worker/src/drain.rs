@@ -154,7 +154,7 @@ impl Drain {
                     }
                 }
             }
-            let mut turn = self.turns.take().await;
+            let mut turn = self.turns.take(pace.is_behind()).await;
             if shutdown.is_requested() {
                 break;
             }

@@ -68,6 +68,11 @@ impl Pace {
         self.due = if at_once { now } else { now + wait };
     }
 
+    /// Whether more waited when the last batch was claimed than went into it.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.last.is_some() && !self.left_empty
+    }
+
     /// A short pause that does not grow.
     pub(crate) fn after_refusal(&mut self) -> Duration {
         self.due = Instant::now() + REFUSAL_PAUSE;
@@ -91,10 +96,19 @@ const MOST_AT_ONCE: u32 = 4;
 /// An apply that takes longer says that MySQL is slow.
 const SLOW: Duration = Duration::from_millis(250);
 
+/// How long a shard that is not behind waits for the others to be done, so that they do not stand in MySQL together. Beyond that one
+/// of them is stuck, which is no reason to wait.
+const SHARE_AFTER: Duration = Duration::from_millis(100);
+
 /// Longest rest after a slow apply.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
-/// How many shards of this worker are drained at once: a limit on what it asks of a MySQL that is slow, before that fails.
+/// How many shards of this worker are drained at once: a limit on what it asks of MySQL, and less of one that is slow, before
+/// that fails.
+///
+/// Shards that keep up go one after another, and only those that are behind side by side: several transactions at once take the
+/// time of everything else on MySQL's cores. Measured with all servers on one core at 45,000 views a second: the p99 of a view
+/// at 256 connections was 2.4 to 2.9 times that of an empty request one after another, and 5.0 times with four at once.
 ///
 /// After an apply that took longer than [`SLOW`] one shard at a time is drained, and each rests for as long as it took
 /// beyond that before the next one begins, so that prices have MySQL to themselves for up to half of the time and beside
@@ -119,10 +133,22 @@ impl Turns {
         Self { free: Semaphore::new(MOST_AT_ONCE as usize), alone: AtomicBool::new(true) }
     }
 
-    pub(crate) async fn take(&self) -> Turn<'_> {
-        let permits = if self.alone.load(Ordering::Relaxed) { MOST_AT_ONCE } else { 1 };
-        let permit = self.free.acquire_many(permits).await.expect("nobody closes it");
+    pub(crate) async fn take(&self, behind: bool) -> Turn<'_> {
+        let permit = if self.alone.load(Ordering::Relaxed) {
+            self.permits(MOST_AT_ONCE).await
+        } else if behind {
+            self.permits(1).await
+        } else {
+            match tokio::time::timeout(SHARE_AFTER, self.permits(MOST_AT_ONCE)).await {
+                Ok(permit) => permit,
+                Err(_) => self.permits(1).await,
+            }
+        };
         Turn { turns: self, took: None, _permit: permit }
+    }
+
+    async fn permits(&self, count: u32) -> SemaphorePermit<'_> {
+        self.free.acquire_many(count).await.expect("nobody closes it")
     }
 }
 
@@ -145,5 +171,25 @@ impl Turn<'_> {
             // So many at once may each take so many times as long, and are still not slow.
             self.turns.alone.store(false, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn shards_that_keep_up_go_one_after_another_and_none_waits_for_one_that_is_stuck() {
+        let turns = Turns::new();
+        turns.alone.store(false, Ordering::Relaxed);
+        let stuck = turns.take(false).await;
+        assert_eq!(turns.free.available_permits(), 0);
+        drop(stuck);
+        let behind = turns.take(true).await;
+        assert_eq!(turns.free.available_permits(), 3);
+        let began = Instant::now();
+        let beside = turns.take(false).await;
+        assert!(began.elapsed() >= SHARE_AFTER && turns.free.available_permits() == 2);
+        drop((behind, beside));
     }
 }
