@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::mysql::stock;
 use storage::{Error as StoreError, Kind};
+use telemetry::metrics::Gauge;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -42,6 +43,26 @@ struct Waiting {
     ask: Ask,
     answer: oneshot::Sender<Outcome>,
     since: Instant,
+    place: Place,
+}
+
+/// One that waits or is being applied, counted for as long as it exists.
+struct Place {
+    gauge: Gauge,
+    number: i64,
+}
+
+impl Place {
+    fn take(gauge: &Gauge) -> Self {
+        gauge.add(1);
+        Self { gauge: gauge.clone(), number: gauge.get() }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.gauge.add(-1);
+    }
 }
 
 /// The queue of a process, and who works on it.
@@ -70,16 +91,14 @@ impl Combiner {
     /// # Errors
     /// Why it was not made.
     pub async fn change(&self, ask: Ask) -> Outcome {
-        let (answer, outcome) = oneshot::channel();
-        let gauge = &self.stock.metrics.stock.waiting;
-        if self.sender.try_send(Waiting { ask, answer, since: Instant::now() }).is_err() {
+        let ((answer, outcome), since) = (oneshot::channel(), Instant::now());
+        let place = Place::take(&self.stock.metrics.stock.waiting);
+        let waiting = Waiting { ask, answer, since, place };
+        if waiting.place.number > MOST_WAITING as i64 || self.sender.try_send(waiting).is_err() {
             return Err(Error::Unavailable(StoreError::new(Kind::Unavailable, "too many changes of stock wait for their turn")));
         }
-        gauge.add(1);
-        let outcome = outcome.await;
-        gauge.add(-1);
         // Whoever dropped it was in the middle of something.
-        outcome.unwrap_or_else(|_| Err(Error::Unknown(StoreError::new(Kind::Unknown, "the task that changes stock has ended"))))
+        outcome.await.unwrap_or_else(|_| Err(Error::Unknown(StoreError::new(Kind::Unknown, "the task that changes stock has ended"))))
     }
 
     /// For reads.
@@ -96,7 +115,10 @@ impl Queue {
             let group = self.group();
             if group.is_empty() {
                 // All that waits is for rows that somebody holds.
-                tokio::time::sleep_until(self.look_again.into()).await;
+                tokio::select! {
+                    () = tokio::time::sleep_until(self.look_again.into()) => {}
+                    Some(next) = self.receiver.recv() => self.waiting.push_back(next),
+                }
             } else {
                 self.apply(group).await;
             }
@@ -123,10 +145,8 @@ impl Queue {
         while group.len() < MOST_CHANGES
             && let Some(next) = self.waiting.pop_front()
         {
-            if next.since.elapsed() > PATIENCE {
-                let late = StoreError::new(Kind::Unavailable, "others were in the way for too long, and this change was not begun");
-                self.stock.count_failure(&next.ask, &late);
-                next.end(Err(late.into()));
+            if next.is_late() {
+                self.fail(next, &late());
                 continue;
             }
             if next.ask.products().any(|id| self.held.contains(&id)) {
@@ -147,45 +167,46 @@ impl Queue {
     }
 
     async fn apply(&mut self, group: Vec<Waiting>) {
-        let (asks, waiting): (Vec<Ask>, Vec<_>) = group.into_iter().map(|it| (it.ask, (it.answer, it.since))).unzip();
-        let asks: Arc<[Ask]> = asks.into();
+        let asks: Arc<[Ask]> = group.iter().map(|waiting| waiting.ask.clone()).collect();
         self.stock.metrics.stock.group_changes.observe_count(asks.len() as u64);
         let error = match self.stock.apply(asks.clone()).await {
             Ok(outcomes) => {
                 let mut outcomes = outcomes.into_iter();
-                for (answer, _) in waiting {
-                    // Nobody waits any more: it was made all the same.
-                    let _ = answer.send(outcomes.next().unwrap_or_else(|| Err(lost().into())));
-                }
+                group.into_iter().for_each(|waiting| waiting.end(outcomes.next().unwrap_or_else(|| Err(lost().into()))));
                 return;
             }
             Err(error) => error,
         };
-        let group = asks.iter().cloned().zip(waiting).map(|(ask, (answer, since))| Waiting { ask, answer, since });
         match error.kind() {
-            Kind::Conflict if error.is_lock_wait() => self.set_apart(group.collect(), &error).await,
-            Kind::Conflict | Kind::Corrupt | Kind::Bug if asks.len() > 1 => self.one_by_one(group.collect()).await,
-            _ => group.for_each(|it| self.fail(it, &error)),
+            Kind::Conflict if error.is_lock_wait() => self.set_apart(group, &error).await,
+            Kind::Conflict | Kind::Corrupt | Kind::Bug if group.len() > 1 => self.one_by_one(group).await,
+            _ => group.into_iter().for_each(|waiting| self.fail(waiting, &error)),
         }
     }
 
     /// One of the group failed for itself: the others go on without it.
     async fn one_by_one(&mut self, group: Vec<Waiting>) {
-        for Waiting { ask, answer, .. } in group {
+        for waiting in group {
+            if waiting.is_late() {
+                self.fail(waiting, &late());
+                continue;
+            }
             self.stock.metrics.stock.singles.inc();
-            let _ = answer.send(self.stock.change(ask).await);
+            let outcome = self.stock.change(waiting.ask.clone()).await;
+            waiting.end(outcome);
         }
     }
 
     /// Somebody held a row for as long as a session waits. Those who want it have waited long enough; the others go first in the
-    /// next group, and later ones for it wait until it is free. Where it is no row of stock, those have all waited for it.
+    /// next group, and later ones for it wait until it is free.
     async fn set_apart(&mut self, group: Vec<Waiting>, error: &StoreError) {
         let wanted: BTreeSet<_> = group.iter().flat_map(|it| it.ask.products()).collect();
         self.held.extend(self.still_held(&wanted).await);
         self.look_again = Instant::now() + LOOK_AGAIN;
         let wants_held = |it: &Waiting| it.ask.products().any(|id| self.held.contains(&id));
-        let (late, others): (Vec<_>, Vec<_>) = group.into_iter().partition(|it| self.held.is_empty() || wants_held(it));
+        let (late, others): (Vec<_>, Vec<_>) = group.into_iter().partition(wants_held);
         late.into_iter().for_each(|it| self.fail(it, error));
+        // All of them where it is free by now: they are tried for as long as they are patient.
         others.into_iter().rev().for_each(|it| self.waiting.push_front(it));
     }
 
@@ -212,10 +233,18 @@ impl Queue {
 }
 
 impl Waiting {
+    fn is_late(&self) -> bool {
+        self.since.elapsed() > PATIENCE
+    }
+
     fn end(self, outcome: Outcome) {
         // Whoever asked may have gone.
         let _ = self.answer.send(outcome);
     }
+}
+
+fn late() -> StoreError {
+    StoreError::new(Kind::Unavailable, "others were in the way for too long, and this change was not begun")
 }
 
 /// Lines of a reservation that is to end, which are not known before it is locked: what baskets mostly have.

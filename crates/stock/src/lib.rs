@@ -8,6 +8,8 @@
 //! Needs MySQL alone: Redis may be away.
 
 mod book;
+#[cfg(test)]
+mod book_tests;
 mod combine;
 mod transaction;
 
@@ -216,10 +218,10 @@ impl Stock {
         if overdue.is_empty() {
             return Ok(0);
         }
-        let asks: Vec<_> = overdue.into_iter().map(|id| Ask { change: Change::Expire(id), actor: None, once: None }).collect();
-        let outcomes = self.transact(asks.into()).await?;
-        let has_expired = |outcome: &&Outcome| matches!(outcome, Ok(Done::Now(Changed::Reservation(_))));
-        Ok(outcomes.iter().filter(has_expired).count())
+        let asks: Arc<[Ask]> = overdue.into_iter().map(|id| Ask { change: Change::Expire(id), actor: None, once: None }).collect();
+        let outcomes = self.transact(asks.clone()).await?;
+        asks.iter().zip(&outcomes).for_each(|(ask, outcome)| self.count(ask, outcome));
+        Ok(outcomes.iter().filter(|outcome| outcome.is_ok()).count())
     }
 
     /// Applies a group in one transaction, and those that found too little once more if reservations whose time is over held some
@@ -228,14 +230,25 @@ impl Stock {
     pub(crate) async fn apply(&self, asks: Arc<[Ask]>) -> Result<Vec<Outcome>, StoreError> {
         let mut outcomes = self.transact(asks.clone()).await?;
         let short: Vec<usize> = (0..asks.len()).filter(|place| is_short(&outcomes[*place])).collect();
-        if !short.is_empty() && self.free(short.iter().flat_map(|place| asks[*place].products())).await? {
-            let again: Arc<[Ask]> = short.iter().map(|place| asks[*place].clone()).collect();
-            for (place, outcome) in short.into_iter().zip(self.transact(again).await?) {
-                outcomes[place] = outcome;
+        if !short.is_empty() {
+            let again = short.iter().map(|place| asks[*place].clone()).collect();
+            match self.once_more(again).await {
+                Ok(None) => {}
+                Ok(Some(again)) => short.into_iter().zip(again).for_each(|(place, outcome)| outcomes[place] = outcome),
+                // The others are committed. Whether these would find enough is not known.
+                Err(error) => short.into_iter().for_each(|place| outcomes[place] = Err(error.clone().into())),
             }
         }
         asks.iter().zip(&outcomes).for_each(|(ask, outcome)| self.count(ask, outcome));
         Ok(outcomes)
+    }
+
+    /// `None` where nothing was freed that they could find.
+    async fn once_more(&self, asks: Arc<[Ask]>) -> Result<Option<Vec<Outcome>>, StoreError> {
+        if !self.free(asks.iter().flat_map(Ask::products)).await? {
+            return Ok(None);
+        }
+        self.transact(asks).await.map(Some)
     }
 
     /// Whether some of these products was held by a reservation whose time is over, and no longer is.
