@@ -33,6 +33,7 @@ mod faults {
     mod pushes;
     mod redis_loss;
     mod stampede;
+    mod stock_torture;
     mod stores_away;
     mod tail;
     mod views;

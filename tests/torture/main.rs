@@ -1,7 +1,7 @@
 //! `torture`: what `cargo xtask torture` runs. Long histories of the real thing under faults, and their verdict.
 
 use clap::{Parser, Subcommand};
-use harness::torture::{Fault, Plan, run, views};
+use harness::torture::{Fault, Plan, run, stock, views};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,6 +22,8 @@ enum What {
     Prices(Prices),
     /// Views: each that was accepted must be counted once
     Views(Views),
+    /// Stock: it is never oversold, and what was told of it is there
+    Stock(Stock),
     /// What `views --textbook` kills
     #[command(hide = true)]
     TextbookWorker { mysql_url: String, redis_url: String },
@@ -68,11 +70,31 @@ struct Views {
     programs: Option<PathBuf>,
 }
 
+#[derive(clap::Args)]
+struct Stock {
+    /// How long it may take
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=MOST_MINUTES))]
+    minutes: u64,
+    /// Of the first round; the next one has the next [default: a new one]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only these faults strike
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<stock::Fault>,
+    /// Faults in a round
+    #[arg(long, default_value_t = 14, value_parser = clap::value_parser!(u16).range(1..=100))]
+    faults: u16,
+    /// Where the programs are that are tortured [default: beside this one]
+    #[arg(long)]
+    programs: Option<PathBuf>,
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let good = match Arguments::parse().what {
         What::Prices(arguments) => prices(arguments).await,
         What::Views(arguments) => views(arguments).await,
+        What::Stock(arguments) => stock(arguments).await,
         What::TextbookWorker { mysql_url, redis_url } => {
             views::textbook::worker(&mysql_url, &redis_url).await;
             true
@@ -91,6 +113,11 @@ async fn views(arguments: Views) -> bool {
     let (time, seed) = begin(what, arguments.minutes, arguments.seed, arguments.programs);
     let textbook = arguments.textbook.then(|| std::env::current_exe().expect("our own binary has a path"));
     views::run(&views::Plan { time, seed, only: arguments.only, faults: arguments.faults.into(), textbook }).await
+}
+
+async fn stock(arguments: Stock) -> bool {
+    let (time, seed) = begin("stock", arguments.minutes, arguments.seed, arguments.programs);
+    stock::run(&stock::Plan { time, seed, only: arguments.only, faults: arguments.faults.into() }).await
 }
 
 fn begin(what: &str, minutes: u64, seed: Option<u64>, programs: Option<PathBuf>) -> (Duration, u64) {

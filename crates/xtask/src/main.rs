@@ -26,7 +26,7 @@ cargo xtask test [-- ARGS]   format, lints, build and every test against real se
   --smoke                    some minutes of tests of what meets the servers, without the rest
 cargo xtask bench [--quick]  what each path costs beside the simplest servers that do the same; --help says more
 cargo xtask soak --minutes N moderate load for a while: nothing drifts, nothing grows; --help says more
-cargo xtask torture prices   histories under faults, judged; the same of `views`; `teeth` shows that it sees; --help says more
+cargo xtask torture prices   histories under faults, judged; the same of `views` and `stock`; `teeth` shows that it sees; --help says more
 cargo xtask deny [--install] licences, sources and doubled versions of the dependencies (needs cargo-deny)
 cargo xtask help             this list";
 

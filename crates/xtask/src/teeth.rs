@@ -70,7 +70,7 @@ pub(crate) fn run(names: &[&str]) -> Result<()> {
     let wanted = |name: &str| names.is_empty() || names.contains(&name);
     let teeth: Vec<_> = TEETH.iter().filter(|(name, ..)| wanted(name)).collect();
     let mut whole = Vec::new();
-    for what in ["prices", "views"] {
+    for what in ["prices", "views", "stock"] {
         let mut all: Vec<&str> = teeth.iter().filter(|tooth| tooth.1 == what).flat_map(|tooth| tooth.2.split(',')).collect();
         all.sort_unstable();
         all.dedup();

@@ -42,6 +42,19 @@ of four Redis has everysec and loses the end of its log: nothing may be counted 
   --faults N        faults in a round, beside its stop or its power cuts [default: 26]
   --textbook        torture a worker that pops ten views and adds them in one transaction: it must fail
 
+cargo xtask torture stock [--minutes N] [--seed S] [--only FAULT,...] [--faults N] [--release]
+
+Twenty-four clients reserve crossing baskets of twelve products, commit, release, adjust and count through two APIs, and send again
+what nobody answered for, while APIs, worker and MySQL are killed with -9, answers are lost and plain SQL locks rows the other way
+round; in one round of three Redis is away from the first to the last. In consistent snapshots all the while, and at rest: each level is
+the sum of its movements, what is reserved that of the active reservations, nothing is oversold; what was acknowledged is there once, what
+was refused is not, and a key tells what became of its request.
+
+  --minutes, --seed, --release as above
+  --only FAULT,...  only these faults: kill-api, kill-worker, kill-mysql, kill-connections, cut-mysql,
+                    lose-commit, lose-commit-reply, other-order, hold-row, stop-api
+  --faults N        faults in a round [default: 14]
+
 cargo xtask torture teeth [NAME...]
 
 Shows that the above would see a fault: the protocols are broken in known ways, one after the other
@@ -58,9 +71,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             println!("{HELP}");
             Ok(())
         }
-        [what @ ("prices" | "views"), rest @ ..] => torture(what, rest),
+        [what @ ("prices" | "views" | "stock"), rest @ ..] => torture(what, rest),
         ["teeth", names @ ..] => teeth::run(names),
-        [other, ..] => Err(format!("unknown torture `{other}`: prices, views or teeth; --help says more").into()),
+        [other, ..] => Err(format!("unknown torture `{other}`: prices, views, stock or teeth; --help says more").into()),
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) enum Answer<'a> {
         status: u16,
         /// `Cache-Status` ends with `hit`.
         hit: bool,
+        /// It was given before, under the same key.
+        replayed: bool,
         body: &'a [u8],
     },
     /// It never left us.
@@ -47,7 +49,8 @@ impl Connection {
         let exchanged = tokio::time::timeout(PATIENCE, exchange(&mut stream, request, &mut self.buffer)).await;
         let Some(head) = exchanged.ok().flatten() else { return Answer::Broken };
         self.stream = Some(stream);
-        Answer::Whole { status: head.status, hit: head.hit, body: &self.buffer[head.end..head.end + head.content_bytes] }
+        let body = &self.buffer[head.end..head.end + head.content_bytes];
+        Answer::Whole { status: head.status, hit: head.hit, replayed: head.replayed, body }
     }
 }
 
@@ -71,6 +74,7 @@ async fn exchange(stream: &mut TcpStream, request: &str, buffer: &mut [u8]) -> O
 struct Head {
     status: u16,
     hit: bool,
+    replayed: bool,
     /// Where the body begins.
     end: usize,
     content_bytes: usize,
@@ -83,15 +87,17 @@ impl Head {
         let text = std::str::from_utf8(&bytes[..end]).expect("our headers are ASCII");
         let (status, headers) = text.split_once("\r\n").expect("a head has lines");
         let status = status.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("an answer has a status");
-        let (mut hit, mut content_bytes) = (false, 0);
+        let (mut hit, mut replayed, mut content_bytes) = (false, false, 0);
         for (name, value) in headers.lines().filter_map(|line| line.split_once(": ")) {
             if name.eq_ignore_ascii_case("content-length") {
                 content_bytes = value.parse().expect("a length is a number");
             } else if name.eq_ignore_ascii_case("cache-status") {
                 hit = value.ends_with("hit");
+            } else if name.eq_ignore_ascii_case("idempotent-replayed") {
+                replayed = value == "true";
             }
         }
-        Some(Self { status, hit, end, content_bytes })
+        Some(Self { status, hit, replayed, end, content_bytes })
     }
 }
 
@@ -102,12 +108,13 @@ mod tests {
     #[test]
     fn an_answer_ends_where_its_length_says() {
         let text = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nCache-Status: inventory; hit\r\n\r\n{}";
-        let head = Head { status: 200, hit: true, end: text.len() - 2, content_bytes: 2 };
+        let head = Head { status: 200, hit: true, replayed: false, end: text.len() - 2, content_bytes: 2 };
         assert_eq!(Head::of(text), Some(head));
         for cut in 0..text.len() - 2 {
             assert_eq!(Head::of(&text[..cut]), None, "{cut}");
         }
         let missed = Head::of(b"HTTP/1.1 503 Service Unavailable\r\ncache-status: inventory; fwd=bypass\r\n\r\n").unwrap();
         assert_eq!((missed.status, missed.hit, missed.content_bytes), (503, false, 0));
+        assert!(Head::of(b"HTTP/1.1 201 Created\r\nidempotent-replayed: true\r\n\r\n").unwrap().replayed);
     }
 }

@@ -6,6 +6,7 @@ mod faults;
 mod history;
 mod report;
 mod run;
+pub mod stock;
 pub mod views;
 mod workload;
 

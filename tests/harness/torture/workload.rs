@@ -265,7 +265,7 @@ impl Client {
         let answer = self.connection.exchange(&request).await;
         self.shared.in_flight.fetch_sub(1, Ordering::SeqCst);
         match answer {
-            Answer::Whole { status: 200, hit, body } => Told::Done { hit, body: parsed(body) },
+            Answer::Whole { status: 200, hit, body, .. } => Told::Done { hit, body: parsed(body) },
             Answer::Whole { status: 503, body, .. } => Told::Unavailable(parsed(body)),
             Answer::Whole { status, body, .. } => panic!("{method} {path}: {status}: {}", String::from_utf8_lossy(body)),
             Answer::Unsent => Told::Unsent,
