@@ -33,6 +33,7 @@ mod faults {
     mod pushes;
     mod redis_loss;
     mod stampede;
+    mod stock;
     mod stock_torture;
     mod stores_away;
     mod tail;
@@ -58,6 +59,7 @@ mod retention;
 mod smoke;
 mod startup;
 mod stock;
+mod stock_replay;
 mod structure;
 mod tail;
 mod telemetry;
