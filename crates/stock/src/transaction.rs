@@ -69,8 +69,6 @@ async fn once(mysql: &MySql, asks: &[Ask], started: Instant, opened: bool) -> Re
 
 /// The outcomes, and whether anything was written; `None` where a product has no row of stock yet.
 async fn judged(tx: &mut Tx, asks: &[Ask], opened: bool) -> Result<Option<(Vec<Outcome>, bool)>, Error> {
-    let keys: Vec<&Key> = asks.iter().filter_map(|ask| Some(&ask.once.as_ref()?.key)).collect();
-    let known = if keys.is_empty() { Vec::new() } else { idempotency::find_all(tx, &keys).await? };
     let mut ids: Vec<_> = asks.iter().filter_map(Ask::reservation).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -81,6 +79,10 @@ async fn judged(tx: &mut Tx, asks: &[Ask], opened: bool) -> Result<Option<(Vec<O
     if !opened && named.iter().any(|id| !locked.levels.contains_key(id)) {
         return Ok(None);
     }
+    // Under the locks: who waited for them behind the first try of the same request sees now that it was done. Read before, its
+    // key would be unknown, and it be refused for what it took itself.
+    let keys: Vec<&Key> = asks.iter().filter_map(|ask| Some(&ask.once.as_ref()?.key)).collect();
+    let known = if keys.is_empty() { Vec::new() } else { idempotency::find_all(tx, &keys).await? };
     let (mut book, mut keys) = (Book::new(locked, held), Keys::new(known.into_iter().map(|(place, begun)| (keys[place], begun))));
     let outcomes = asks.iter().map(|ask| book.judge(ask, &mut keys)).collect();
     let wrote = write(tx, &book, keys).await?;
