@@ -289,7 +289,7 @@ impl Stock {
             Ok(Done::Before(_)) => return,
             Ok(Done::Now(Changed::Level { delta: 0, .. })) => StockResult::Unchanged,
             Ok(Done::Now(_)) => StockResult::Applied,
-            Err(Error::Internal(error)) => return self.count_failure(ask, error),
+            Err(Error::Unavailable(error) | Error::Unknown(error) | Error::Internal(error)) => return self.count_failure(ask, error),
             Err(_) => StockResult::Refused,
         };
         stock.changes[(ask.kind(), result)].inc();

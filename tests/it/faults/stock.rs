@@ -258,6 +258,36 @@ async fn of_a_group_that_is_reserved_together_those_that_fail_leave_the_others_a
 }
 
 #[tokio::test]
+async fn of_a_group_those_that_were_reserved_are_told_so_where_what_expired_cannot_be_freed_for_the_others() {
+    let (shop, api) = shop(2, 5).await;
+    let mysql = Proxy::to(shop.mysql_port()).await;
+    let behind = shop.api_behind(Some(&mysql), None).await;
+    let old = id(&Reply::to(reservation(&api, "old", &[(2, 5)], 1)).await);
+    eventually("its time is over", SOON, async || {
+        let read = api.get(&format!("{RESERVATIONS}/{old}")).await.json();
+        (read["state"] == "expired").then_some(())
+    })
+    .await;
+    mysql.hold_commit();
+    let first = started(reservation(&behind, "first", &[(1, 1)], 900));
+    mysql.caught().await;
+    let fits = started(reservation(&behind, "fits", &[(1, 2)], 900));
+    let short = started(reservation(&behind, "short", &[(2, 1)], 900));
+    eventually("both wait", SOON, async || (behind.metric("inventory_stock_waiting").await >= 3.0).then_some(())).await;
+    // Which also releases what was held.
+    mysql.hold_request_with("AND EXISTS (SELECT 1 FROM reservation_items");
+    mysql.caught().await;
+    mysql.cut();
+    mysql.release();
+    assert_eq!(first.await.unwrap().status, 201);
+    let fits = fits.await.unwrap();
+    assert_eq!(rows(&shop, "fits").await, [(id(&fits), "active".to_owned())]);
+    short.await.unwrap().problem(503, "unavailable");
+    assert_eq!((stock(&shop, 1).await, stock(&shop, 2).await), ((5, 3), (5, 5)));
+    assert_eq!(reserve(&behind, "short", &[(2, 1)]).await.status, 201);
+}
+
+#[tokio::test]
 async fn stock_goes_on_while_redis_is_away_and_availability_follows_when_it_is_back() {
     let (mut shop, api) = shop(1, 20).await;
     eventually("the record is cached", SOON, async || {
