@@ -10,7 +10,7 @@ use domain::ProductId;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use storage::mysql::stock;
+use storage::mysql::{reservations, stock};
 use storage::{Error as StoreError, Kind};
 use telemetry::metrics::Gauge;
 use tokio::sync::{mpsc, oneshot};
@@ -44,6 +44,8 @@ struct Waiting {
     answer: oneshot::Sender<Outcome>,
     since: Instant,
     place: Place,
+    /// Of the reservation that is to end; looked up only while somebody holds rows.
+    lines: Vec<ProductId>,
 }
 
 /// One that waits or is being applied, counted for as long as it exists.
@@ -93,7 +95,7 @@ impl Combiner {
     pub async fn change(&self, ask: Ask) -> Outcome {
         let ((answer, outcome), since) = (oneshot::channel(), Instant::now());
         let place = Place::take(&self.stock.metrics.stock.waiting);
-        let waiting = Waiting { ask, answer, since, place };
+        let waiting = Waiting { ask, answer, since, place, lines: Vec::new() };
         if waiting.place.number > MOST_WAITING as i64 || self.sender.try_send(waiting).is_err() {
             return Err(Error::Unavailable(StoreError::new(Kind::Unavailable, "too many changes of stock wait for their turn")));
         }
@@ -149,7 +151,7 @@ impl Queue {
                 self.fail(next, &late());
                 continue;
             }
-            if next.ask.products().any(|id| self.held.contains(&id)) {
+            if next.wants(&self.held) {
                 left.push_back(next);
                 continue;
             }
@@ -199,23 +201,42 @@ impl Queue {
 
     /// Somebody held a row for as long as a session waits. Those who want it have waited long enough; the others go first in the
     /// next group, and later ones for it wait until it is free.
-    async fn set_apart(&mut self, group: Vec<Waiting>, error: &StoreError) {
-        let wanted: BTreeSet<_> = group.iter().flat_map(|it| it.ask.products()).collect();
+    async fn set_apart(&mut self, mut group: Vec<Waiting>, error: &StoreError) {
+        self.look_up_lines(group.iter_mut()).await;
+        let wanted: BTreeSet<_> = group.iter().flat_map(Waiting::products).collect();
         self.held.extend(self.still_held(&wanted).await);
         self.look_again = Instant::now() + LOOK_AGAIN;
-        let wants_held = |it: &Waiting| it.ask.products().any(|id| self.held.contains(&id));
-        let (late, others): (Vec<_>, Vec<_>) = group.into_iter().partition(wants_held);
+        let (late, others): (Vec<_>, Vec<_>) = group.into_iter().partition(|it| it.wants(&self.held));
         late.into_iter().for_each(|it| self.fail(it, error));
         // All of them where it is free by now: they are tried for as long as they are patient.
         others.into_iter().rev().for_each(|it| self.waiting.push_front(it));
     }
 
-    async fn look_at_held(&mut self) {
-        if self.held.is_empty() || Instant::now() < self.look_again {
+    /// While rows are held it must be known who wants them before a group waits for them once more. Where MySQL does not say, the
+    /// group will tell.
+    async fn look_up_lines(&self, waiting: impl Iterator<Item = &mut Waiting>) {
+        let mut ending: Vec<_> = waiting.filter_map(|it| Some((it.ask.reservation().filter(|_| it.lines.is_empty())?, it))).collect();
+        if ending.is_empty() {
             return;
         }
-        self.held = self.still_held(&self.held).await;
-        self.look_again = Instant::now() + LOOK_AGAIN;
+        let ids: Vec<_> = ending.iter().map(|(id, _)| *id).collect();
+        let lines = reservations::products_of(&self.stock.mysql, &ids).await.unwrap_or_default();
+        for (id, it) in &mut ending {
+            it.lines = lines.get(id).cloned().unwrap_or_default();
+        }
+    }
+
+    async fn look_at_held(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        if Instant::now() >= self.look_again {
+            self.held = self.still_held(&self.held).await;
+            self.look_again = Instant::now() + LOOK_AGAIN;
+        }
+        let mut waiting = std::mem::take(&mut self.waiting);
+        self.look_up_lines(waiting.iter_mut().take(MOST_CHANGES)).await;
+        self.waiting = waiting;
     }
 
     /// None where MySQL does not say: the next group will tell.
@@ -235,6 +256,14 @@ impl Queue {
 impl Waiting {
     fn is_late(&self) -> bool {
         self.since.elapsed() > PATIENCE
+    }
+
+    fn products(&self) -> impl Iterator<Item = ProductId> {
+        self.ask.products().chain(self.lines.iter().copied())
+    }
+
+    fn wants(&self, products: &BTreeSet<ProductId>) -> bool {
+        self.products().any(|id| products.contains(&id))
     }
 
     fn end(self, outcome: Outcome) {

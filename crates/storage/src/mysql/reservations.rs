@@ -91,6 +91,20 @@ pub async fn lock(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Reservation
     Ok(locked)
 }
 
+/// The products of reservations; nothing changes them, so no lock is needed. Ids without a row are left out.
+///
+/// # Errors
+/// MySQL is away.
+pub async fn products_of(mysql: &MySql, ids: &[Uuid]) -> Result<HashMap<Uuid, Vec<ProductId>>, Error> {
+    let sql = format!("SELECT reservation_id, product_id FROM reservation_items WHERE reservation_id IN ({})", uuid_list(ids));
+    let mut found = HashMap::<_, Vec<_>>::new();
+    for mut row in mysql.rows(MysqlOp::Stock, sql, ()).await? {
+        let product = products::product_id(take(&mut row, "product_id")?)?;
+        found.entry(uuid(&mut row, "reservation_id")?).or_default().push(product);
+    }
+    Ok(found)
+}
+
 /// Writes new reservations with their lines.
 ///
 /// # Errors
