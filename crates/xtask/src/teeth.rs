@@ -23,6 +23,9 @@ const TEETH: &[(&str, &str, &str, &str, &str)] = &[
     ("watermarks-before-the-lock", "views", "hold-batch", "6", DOUBLED),
     ("settle-before-commit", "views", "kill-after-shard-lock,kill-before-apply-commit", "6", LOST),
     ("push-without-sequence", "views", "lose-push-reply", "8", ACCOUNT),
+    ("stock-without-lock", "stock", "hold-row", "3", SUMS),
+    ("expire-without-movement", "stock", "kill-worker", "3", SUMS),
+    ("key-outside-the-transaction", "stock", "lose-commit,cut-mysql", "6", UNTRUE),
 ];
 
 /// What is no patch: a worker that does what the textbook says, under kills.
@@ -33,6 +36,9 @@ const STALE: &str = "a read is older than what was returned before it began";
 const LOST: &str = "accepted views are lost";
 const DOUBLED: &str = "views are counted that nobody sent";
 const ACCOUNT: &str = "the account does not agree with what is there";
+
+const SUMS: &str = "stock is not the sum of its movements and reservations";
+const UNTRUE: &str = "what was acknowledged is not there";
 
 const PATCHES: &str = "tests/teeth";
 

@@ -51,8 +51,8 @@ the sum of its movements, what is reserved that of the active reservations, noth
 was refused is not, and a key tells what became of its request.
 
   --minutes, --seed, --release as above
-  --only FAULT,...  only these faults: kill-api, kill-worker, kill-mysql, kill-connections, cut-mysql,
-                    lose-commit, lose-commit-reply, other-order, hold-row, stop-api
+  --only FAULT,...  only these faults: kill-api, kill-in-commit, kill-worker, kill-mysql, kill-connections,
+                    cut-mysql, lose-commit, lose-commit-reply, other-order, hold-row, stop-api
   --faults N        faults in a round [default: 14]
 
 cargo xtask torture teeth [NAME...]

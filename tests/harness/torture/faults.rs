@@ -82,7 +82,7 @@ const HOLD_MS: std::ops::Range<u64> = 50..1_200;
 const LONG_HOLD_MS: std::ops::Range<u64> = 4_600..6_000;
 
 /// How long a trap waits for what it is to catch: nothing may come while a store is away.
-const CATCH_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const CATCH_LIMIT: Duration = Duration::from_secs(2);
 
 /// From a reply that is held to the cut: the server has done what it was told.
 const DONE: Duration = Duration::from_millis(20);

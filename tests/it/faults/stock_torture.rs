@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Those without which a round says little, and some of the others.
-const ALWAYS: [Fault; 4] = [Fault::LoseCommitReply, Fault::OtherOrder, Fault::KillMysql, Fault::KillApi];
-const OTHERS: [Fault; 5] = [Fault::KillConnections, Fault::CutMysql, Fault::LoseCommit, Fault::HoldRow, Fault::LoseCommitReply];
+const ALWAYS: [Fault; 4] = [Fault::LoseCommitReply, Fault::OtherOrder, Fault::KillMysql, Fault::KillInCommit];
+const OTHERS: [Fault; 5] = [Fault::KillApi, Fault::KillConnections, Fault::CutMysql, Fault::LoseCommit, Fault::HoldRow];
 const STRIKES: usize = 3;
 
 /// After this no fault strikes, however slow the machine.

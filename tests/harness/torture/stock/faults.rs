@@ -7,6 +7,8 @@ use clap::ValueEnum;
 pub enum Fault {
     /// An API is killed with -9 and started again
     KillApi,
+    /// An API is killed whose COMMIT is on its way, which arrives late or is lost
+    KillInCommit,
     /// The worker is killed with -9 and started again; not in rounds without Redis
     KillWorker,
     /// MySQL is killed and started again
@@ -36,7 +38,7 @@ impl Fault {
 
     /// Whether something dies of SIGKILL.
     pub(super) fn kills(self) -> bool {
-        matches!(self, Self::KillApi | Self::KillWorker | Self::KillMysql)
+        matches!(self, Self::KillApi | Self::KillInCommit | Self::KillWorker | Self::KillMysql)
     }
 
     /// Whether it can strike where Redis is away: a worker is not ready there.

@@ -2,7 +2,7 @@
 
 use super::faults::Fault;
 use super::workload::{INSTANCES, PRODUCTS};
-use crate::torture::faults::{STOP, lose_reply, pass_late, stopped};
+use crate::torture::faults::{CATCH_LIMIT, STOP, lose_reply, pass_late, stopped};
 use crate::{Program, Proxy, Shop};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Result};
@@ -18,6 +18,10 @@ const BURDEN: u64 = 400;
 
 /// Around the lock wait of a session (2 s).
 const HELD_ROW_MS: std::ops::Range<u64> = 1_000..4_000;
+
+/// How long the COMMIT of a dead API is on its way: its clients ask the other one meanwhile, and wait there for the rows that it
+/// holds, for as long as a session waits (2 s).
+const LATE_COMMIT_MS: std::ops::Range<u64> = 200..1_500;
 
 /// One API and the proxy before its MySQL.
 pub(super) struct Instance {
@@ -51,6 +55,7 @@ impl Victims {
         let instance = &mut self.instances[random.usize(..INSTANCES)];
         match fault {
             Fault::KillApi => instance.api.restart().await,
+            Fault::KillInCommit => instance.kill_in_commit(random).await,
             Fault::KillWorker => self.worker.restart().await,
             Fault::KillMysql => {
                 let mysql = self.shop.mysql.as_mut().expect("a MySQL of its own");
@@ -103,6 +108,18 @@ impl Instance {
         let mysql = Proxy::to(shop.mysql_port()).await;
         let api = shop.api_behind(Some(&mysql), None).await;
         Self { api, mysql }
+    }
+
+    async fn kill_in_commit(&mut self, random: &mut fastrand::Rng) {
+        self.mysql.hold_commit();
+        let _ = tokio::time::timeout(CATCH_LIMIT, self.mysql.caught()).await;
+        self.api.kill();
+        tokio::time::sleep(Duration::from_millis(random.u64(LATE_COMMIT_MS))).await;
+        if random.u8(..4) == 0 {
+            self.mysql.cut();
+        }
+        self.mysql.release();
+        self.api.restart().await;
     }
 }
 
