@@ -6,6 +6,7 @@
 //! a cache entry is only filled by a reader that holds the row's shared lock (`read.rs`), and a writer marks
 //! the entry while it holds the row's exclusive lock, before its COMMIT (`write.rs`).
 
+mod available;
 mod batch;
 pub mod check;
 mod gather;
@@ -27,7 +28,6 @@ use domain::{Money, Sku};
 use std::sync::Arc;
 use storage::{Kind, MySql, Redis};
 use telemetry::metrics::{CacheMetrics, IdempotencyMetrics, PriceMetrics};
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 /// The price that a write found instead of the one that its caller expected.
@@ -93,9 +93,7 @@ struct Inner {
     stores: Stores,
     reads: read::Gathers,
     beside: read::Beside,
-    availability: Arc<read::Availability>,
-    /// Where MySQL is spoken to.
-    runtime: Handle,
+    availability: Arc<available::Availability>,
     /// Turns of reads that cannot share a statement, so that a burst of them leaves connections to writes.
     ungathered: Semaphore,
     turns: Arc<turns::Turns>,
@@ -121,18 +119,16 @@ impl Catalog {
         let stores = Stores { mysql, redis };
         let (reads, known) = (read::Gathers::new(&stores), known::Known::new(&stores.mysql));
         let (beside, ungathered) = (read::Beside::default(), Semaphore::new(MOST_UNGATHERED));
-        let runtime = Handle::current();
-        let availability = Arc::new(read::Availability::new());
-        let here = Arc::new(read::Here::new(&stores, stores.redis.clone(), &availability, &runtime));
-        Self { inner: Arc::new(Inner { stores, reads, beside, availability, runtime, ungathered, turns, known, metrics }), here }
+        let availability = Arc::new(available::Availability::new(&stores.mysql));
+        let here = Arc::new(read::Here::new(stores.redis.clone(), &availability));
+        Self { inner: Arc::new(Inner { stores, reads, beside, availability, ungathered, turns, known, metrics }), here }
     }
 
     /// The same catalog for another runtime, such as an HTTP thread's: its reads of the cache go over a connection of their own
     /// there, and a hit meets no other thread. Everything else stays shared. Must be called on that runtime.
     #[must_use]
     pub fn here(&self) -> Self {
-        let Inner { stores, availability, runtime, .. } = &*self.inner;
-        let here = Arc::new(read::Here::new(stores, stores.redis.here(), availability, runtime));
+        let here = Arc::new(read::Here::new(self.inner.stores.redis.here(), &self.inner.availability));
         Self { inner: self.inner.clone(), here }
     }
 }

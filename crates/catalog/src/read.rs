@@ -7,26 +7,24 @@
 //!
 //! A flight reads the primary, in autocommit mode, after all its loads began (`gather.rs`).
 
-use crate::gather::{FLIGHTS, Gather};
+use crate::available::Availability;
+use crate::gather::Gather;
 use crate::{Catalog, Error, Stores};
 use chrono::{DateTime, Utc};
 use domain::{Product, ProductId, Sku};
 use futures_util::future::join_all;
-use quick_cache::sync::Cache;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use storage::Redis;
 pub use storage::mysql::products::After;
 use storage::mysql::products::{self, Locked, ProductRow};
-use storage::mysql::{stock, view_counts};
+use storage::mysql::view_counts;
 use storage::redis::product_cache::{Acquired, Cached, Entry, Read, Token};
 pub use storage::redis::shown_views::Views;
 use storage::redis::shown_views::{Queued, ShownFill};
-use storage::{Kind, Redis};
 use telemetry::metrics::CacheResult;
 use telemetry::pause_point::{self, PausePoint};
-use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 
 /// Attempts at shown totals before waiting for the shard to rest.
 const EAGER_ATTEMPTS: u32 = 5;
@@ -37,14 +35,6 @@ const SHOWN_LIMIT: Duration = Duration::from_secs(4);
 /// healthy MySQL takes milliseconds; a hit must not be as slow as a MySQL that hangs.
 const BESIDE_LIMIT: Duration = Duration::from_millis(500);
 const BESIDE_PAUSE: Duration = Duration::from_secs(1);
-
-/// How old the shown availability may be, and of how many products it is kept, about 50 bytes each.
-const AVAILABLE_LIFE: Duration = Duration::from_secs(2);
-const MOST_AVAILABLE: usize = 100_000;
-
-/// Distance of a thread's reads of availability. Every product's lapses every two seconds: under load that would be thousands
-/// of small statements a second (measured: a quarter of the cost of all reads), and so it is a few hundred.
-const AVAILABLE_PACE: Duration = Duration::from_millis(5);
 
 /// The record of a product: its JSON without views and availability, and its version.
 #[derive(Debug, Clone)]
@@ -110,23 +100,9 @@ pub(crate) struct Here {
     available: Gather<ProductId, i64>,
 }
 
-/// Availability of products. Kept in this process: it is advisory and lives for seconds.
-pub(crate) struct Availability {
-    /// And when its reading began.
-    kept: Cache<u64, (i64, Instant)>,
-    /// Statements of all threads together, so that these leave connections to the rest.
-    turns: Semaphore,
-}
-
-impl Availability {
-    pub(crate) fn new() -> Self {
-        Self { kept: Cache::new(MOST_AVAILABLE), turns: Semaphore::new(FLIGHTS) }
-    }
-}
-
 impl Here {
-    /// `redis` is this thread's; MySQL is spoken to on `runtime`.
-    pub(crate) fn new(stores: &Stores, redis: Redis, availability: &Arc<Availability>, runtime: &Handle) -> Self {
+    /// `redis` is this thread's.
+    pub(crate) fn new(redis: Redis, availability: &Arc<Availability>) -> Self {
         let cached = Gather::here(move |ids: Vec<ProductId>| {
             let redis = redis.clone();
             async move {
@@ -134,12 +110,7 @@ impl Here {
                 Ok(ids.into_iter().zip(reads).collect())
             }
         });
-        let (stores, availability, runtime) = (stores.clone(), availability.clone(), runtime.clone());
-        let available = Gather::paced(AVAILABLE_PACE, move |ids| {
-            let load = runtime.spawn(stores.clone().load_available(ids, availability.clone()));
-            async { load.await.unwrap_or_else(|join| Err(storage::Error::new(Kind::Bug, format!("a load stopped: {join}")))) }
-        });
-        Self { cached, available }
+        Self { cached, available: availability.gather() }
     }
 }
 
@@ -260,9 +231,9 @@ impl Catalog {
     }
 
     async fn available(&self, id: ProductId) -> Option<i64> {
-        match self.inner.availability.kept.get(&id.get()) {
-            Some((available, since)) if since.elapsed() < AVAILABLE_LIFE => Some(available),
-            _ => self.inner.beside.read(self.here.available.load(id)).await,
+        match self.inner.availability.shown(id) {
+            Some(available) => Some(available),
+            None => self.inner.beside.read(self.here.available.load(id)).await,
         }
     }
 
@@ -336,15 +307,6 @@ impl Stores {
             pause_point::reached(PausePoint::AfterFill, &leased).await;
         }
         Ok(Some(unfilled))
-    }
-
-    async fn load_available(self, ids: Vec<ProductId>, of: Arc<Availability>) -> Result<HashMap<ProductId, i64>, storage::Error> {
-        let _turn = of.turns.acquire().await;
-        let began = Instant::now();
-        let stock = stock::available(&self.mysql, &ids).await?;
-        let available: HashMap<_, _> = ids.into_iter().map(|id| (id, stock.get(&id.get()).copied().unwrap_or(0))).collect();
-        available.iter().for_each(|(id, available)| of.kept.insert(id.get(), (*available, began)));
-        Ok(available)
     }
 
     /// `None` for a product whose shard did not rest within the limit.
