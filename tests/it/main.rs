@@ -56,6 +56,7 @@ mod problems;
 mod product_list;
 mod redis_full;
 mod replay;
+mod reservations;
 mod retention;
 mod smoke;
 mod startup;

@@ -17,7 +17,9 @@ const BOTH: &str = "
 const API: &str = "
     inventory_http_requests_total inventory_http_request_duration_seconds inventory_cache_requests_total
     inventory_cache_coalesced_total inventory_price_writes_total inventory_price_write_duration_seconds
-    inventory_catalog_writes_waiting inventory_views_received_total inventory_views_unremembered_total inventory_idempotency_total";
+    inventory_catalog_writes_waiting inventory_views_received_total inventory_views_unremembered_total inventory_idempotency_total
+    inventory_stock_changes_total inventory_reservations_total inventory_stock_retries_total inventory_stock_group_changes
+    inventory_stock_singles_total inventory_stock_waiting inventory_stock_waiting_limit";
 
 const WORKER: &str = "
     inventory_views_persisted_total inventory_drain_batches_total inventory_drain_batch_views inventory_drain_batch_rows inventory_drain_applying
@@ -67,6 +69,7 @@ async fn use_all_routes(api: &Program) {
         let body = json!({"items": [{"sku": sku, "amount": "7.00", "currency": "GBP"}]});
         api.send("POST", "/v1/prices/batch", body.to_string()).await;
     }
+    use_stock(api).await;
     for body in [r#"{"sku":"s777009","name":"n"}"#, r#"{"sku":"s777009","name":"n"}"#, "{"] {
         api.send("POST", "/v1/products", body).await;
     }
@@ -79,6 +82,31 @@ async fn use_all_routes(api: &Program) {
     Reply::to(api.request("BREW777012", "/v1/products/1")).await;
     Reply::to(api.request("DELETE", "/v1/products/1")).await;
     Reply::to(api.request("GET", "/v1/products/1").header("if-none-match", "*")).await;
+}
+
+/// Stock and reservations: 2 counts of which one finds what the books say, 1 adjustment and one that asks for too much, 2
+/// reservations that end, and one that asks for too much.
+async fn use_stock(api: &Program) {
+    let keyed = |method: &str, path: &str, key: &str| api.request(method, path).header("idempotency-key", key.to_owned());
+    for _ in 0..2 {
+        let count = api.request("PUT", "/v1/products/1/stock").header("if-match", "*").json(&json!({"on_hand": 10}));
+        assert_eq!(Reply::to(count).await.status, 200);
+    }
+    for (key, delta, status) in [("k1", 5, 201), ("k1", 5, 201), ("k2", -777_015, 409)] {
+        let adjusted = keyed("POST", "/v1/products/1/stock/adjustments", key).json(&json!({"delta": delta}));
+        assert_eq!(Reply::to(adjusted).await.status, status);
+    }
+    for (key, quantity, end) in [("r1", 1, "commit"), ("r2", 2, "release"), ("r777016", 777_017, "")] {
+        let body = json!({"items": [{"product_id": 1, "quantity": quantity}]});
+        let made = Reply::to(keyed("POST", "/v1/reservations", key).json(&body)).await;
+        if made.status == 201 {
+            api.get(made.header("location")).await;
+            api.send("POST", &format!("{}/{end}", made.header("location")), "").await;
+        }
+    }
+    for path in ["/v1/products/1/stock", "/v1/products/1/stock/movements", "/v1/products/777018/stock", "/v1/reservations/x777019"] {
+        api.get(path).await;
+    }
 }
 
 #[tokio::test]
@@ -206,6 +234,25 @@ async fn counters_say_what_was_asked_and_answered() {
         ("inventory_price_writes_total{result=\"unchanged\"}".into(), 2.0),
         ("inventory_price_writes_total{result=\"refused\"}".into(), 2.0),
         ("inventory_price_write_duration_seconds_count{stage=\"total\"}".into(), 3.0),
+        (http("PUT", "/v1/products/{id}/stock", "200"), 2.0),
+        (http("POST", "/v1/products/{id}/stock/adjustments", "201"), 2.0),
+        (http("POST", "/v1/products/{id}/stock/adjustments", "409"), 1.0),
+        (http("POST", "/v1/reservations", "201"), 2.0),
+        (http("POST", "/v1/reservations", "409"), 1.0),
+        (http("POST", "/v1/reservations/{id}/commit", "200"), 1.0),
+        (http("GET", "/v1/reservations/{id}", "200"), 2.0),
+        (http("GET", "/v1/reservations/{id}", "400"), 1.0),
+        ("inventory_stock_changes_total{kind=\"count\",result=\"applied\"}".into(), 1.0),
+        ("inventory_stock_changes_total{kind=\"count\",result=\"unchanged\"}".into(), 1.0),
+        ("inventory_stock_changes_total{kind=\"adjustment\",result=\"applied\"}".into(), 1.0),
+        ("inventory_stock_changes_total{kind=\"adjustment\",result=\"refused\"}".into(), 1.0),
+        ("inventory_stock_changes_total{kind=\"reserve\",result=\"applied\"}".into(), 2.0),
+        ("inventory_reservations_total{result=\"reserved\"}".into(), 2.0),
+        ("inventory_reservations_total{result=\"insufficient\"}".into(), 1.0),
+        ("inventory_reservations_total{result=\"committed\"}".into(), 1.0),
+        ("inventory_reservations_total{result=\"released\"}".into(), 1.0),
+        ("inventory_reservations_total{result=\"expired\"}".into(), 0.0),
+        ("inventory_stock_waiting".into(), 0.0),
         ("inventory_views_received_total{outcome=\"accepted\"}".into(), 17.0),
         ("inventory_views_received_total{outcome=\"not_found\"}".into(), 4.0),
         ("inventory_views_received_total{outcome=\"invalid\"}".into(), 1.0),
