@@ -49,6 +49,8 @@ GRANT DELETE ON inventory.view_marks TO inventory_worker;
 GRANT UPDATE ON inventory.stock TO inventory_worker;
 GRANT INSERT ON inventory.stock_movements TO inventory_worker;
 GRANT UPDATE ON inventory.reservations TO inventory_worker;
+-- Checks stock, and keeps what long ledgers add up to.
+GRANT INSERT, UPDATE ON inventory.stock_subtotals TO inventory_worker;
 -- It follows the binlog, so that what others change with plain SQL is shown within two seconds; without these two lines
 -- it goes on, and that is shown when the cache's TTL ends. MariaDB shows REPLICATION CLIENT as BINLOG MONITOR.
 GRANT INSERT, UPDATE ON inventory.binlog_tail TO inventory_worker;

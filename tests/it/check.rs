@@ -113,7 +113,7 @@ async fn a_check_tells_each_wrong_entry_and_its_repair_leaves_none() {
     redis::cmd("SET").arg("barn:{1}:t:ffffffff:1").arg("1").exec_async(&mut redis).await.unwrap();
 
     let check = async |more: &[&str]| shop.ctl(Some(&api), &[&["check", "--full", "-o", "json"], more].concat()).await;
-    let report = |mismatches: u64, repaired: u64, earlier: u64| json!({"products_compared": 5, "found_in_redis": 5, "mismatches": mismatches, "repaired": repaired, "earlier_keys": earlier, "account_faults": 0});
+    let report = |mismatches: u64, repaired: u64, earlier: u64| json!({"products_compared": 5, "found_in_redis": 5, "mismatches": mismatches, "repaired": repaired, "earlier_keys": earlier, "account_faults": 0, "stock_faults": 0, "stock_repaired": 0});
     let found = check(&[]).await;
     assert_eq!(found.json(5), report(5, 0, 2));
     assert_eq!(shop.entry(3).await.as_deref(), Some("D0|"), "without --repair nothing is changed");

@@ -203,7 +203,7 @@ async fn a_full_check_finds_what_was_changed_behind_the_programs() {
     let even = check().await.json(0);
     assert_eq!(
         even,
-        json!({"products_compared": 205, "found_in_redis": 205, "mismatches": 0, "repaired": 0, "earlier_keys": 0, "account_faults": 0})
+        json!({"products_compared": 205, "found_in_redis": 205, "mismatches": 0, "repaired": 0, "earlier_keys": 0, "account_faults": 0, "stock_faults": 0, "stock_repaired": 0})
     );
     tamper(&shop, 7, "Product 7", "Product 8").await;
     shop.run("UPDATE products SET price = 3 WHERE id = 201").await;

@@ -160,10 +160,10 @@ async fn nothing_is_printed_to_be_typed_that_could_make_a_second_primary() {
 #[tokio::test]
 async fn a_missing_migration_is_found_and_applied_by_the_printed_line() {
     let shop = Shop::start().await;
-    shop.run("DELETE FROM refinery_schema_history WHERE version = 8").await;
-    shop.run("ALTER TABLE stock_movements DROP COLUMN reserved_delta").await;
+    shop.run("DELETE FROM refinery_schema_history WHERE version = 9").await;
+    shop.run("DROP TABLE stock_subtotals").await;
     let found = examine(&shop).await;
-    assert_eq!(found.row("mysql", "schema")["found"], "lacks migration 8 (stock_ledger)");
+    assert_eq!(found.row("mysql", "schema")["found"], "lacks migration 9 (stock_subtotals)");
     cured(&shop, "mysql", "schema").await;
     shop.run("INSERT INTO refinery_schema_history (version, name, applied_on) VALUES (4711, 'later', '2026-11-21')").await;
     assert_eq!(examine(&shop).await.state("mysql", "schema"), "warn", "a newer program migrated it");

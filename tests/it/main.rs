@@ -20,6 +20,7 @@ mod cors;
 mod dead_letters;
 mod doctor;
 mod event_ids;
+mod expiry;
 mod faults {
     mod event_ids;
     mod letters;
@@ -62,6 +63,7 @@ mod smoke;
 mod startup;
 mod stock;
 mod stock_replay;
+mod stock_checks;
 mod structure;
 mod tail;
 mod telemetry;

@@ -27,7 +27,7 @@ fn assert_says(said: &str, words: &[&str]) {
 async fn an_older_schema_is_refused_with_what_to_run() {
     let shop = Shop::start().await;
     shop.run("DELETE FROM refinery_schema_history ORDER BY version DESC LIMIT 1").await;
-    let words = ["the schema lacks migration 8 (stock_ledger)", "inventoryctl migrate"];
+    let words = ["the schema lacks migration 9 (stock_subtotals)", "inventoryctl migrate"];
     assert_says(&refused(&shop, &[]).await, &words);
     assert_says(&ended(shop.worker_starting(&[]).await).await, &words);
     shop.run("DROP TABLE refinery_schema_history").await;
@@ -194,7 +194,7 @@ async fn processes_that_migrate_at_the_same_time_all_succeed_and_agree() {
     }
     assert_eq!(shop.number(&format!("SELECT COUNT(*) FROM {empty}.deployment")).await, 1);
     assert_eq!(shop.number(&format!("SELECT COUNT(*) FROM {empty}.view_shards")).await, 8);
-    assert_eq!(shop.number(&format!("SELECT COUNT(*) FROM {empty}.refinery_schema_history")).await, 8);
+    assert_eq!(shop.number(&format!("SELECT COUNT(*) FROM {empty}.refinery_schema_history")).await, 9);
     shop.api_with(&[("INVENTORY_MYSQL_URL", url.clone()), ("INVENTORY_KEY_PREFIX", "empty".into())]).await;
     shop.run(&format!("DROP DATABASE {empty}")).await;
 }

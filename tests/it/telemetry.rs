@@ -12,21 +12,22 @@ const BOTH: &str = "
     inventory_redis_memory_limit_bytes inventory_redis_evicted_keys_total inventory_redis_op_duration_seconds
     inventory_redis_errors_total inventory_mysql_query_duration_seconds inventory_mysql_errors_total
     inventory_mysql_pool_connections inventory_tail_up inventory_tail_lag_seconds inventory_build_info process_resident_memory_bytes process_open_fds
-    process_cpu_seconds_total";
+    process_cpu_seconds_total inventory_idempotency_total inventory_stock_changes_total inventory_reservations_total
+    inventory_stock_retries_total inventory_stock_group_changes";
 
 const API: &str = "
     inventory_http_requests_total inventory_http_request_duration_seconds inventory_cache_requests_total
     inventory_cache_coalesced_total inventory_price_writes_total inventory_price_write_duration_seconds
-    inventory_catalog_writes_waiting inventory_views_received_total inventory_views_unremembered_total inventory_idempotency_total
-    inventory_stock_changes_total inventory_reservations_total inventory_stock_retries_total inventory_stock_group_changes
-    inventory_stock_singles_total inventory_stock_waiting inventory_stock_waiting_limit";
+    inventory_catalog_writes_waiting inventory_views_received_total inventory_views_unremembered_total inventory_stock_singles_total inventory_stock_waiting
+    inventory_stock_waiting_limit";
 
 const WORKER: &str = "
     inventory_views_persisted_total inventory_drain_batches_total inventory_drain_batch_views inventory_drain_batch_rows inventory_drain_applying
     inventory_drain_duration_seconds inventory_drain_delay_seconds inventory_drain_last_success_timestamp_seconds
     inventory_queue_merged_records_total inventory_queue_merged_entries_total
     inventory_checks_compared_total inventory_checks_mismatches_total inventory_retention_deleted_rows_total
-    inventory_tail_holder inventory_tail_events_total inventory_tail_entries_deleted_total inventory_tail_emptied_total";
+    inventory_tail_holder inventory_tail_events_total inventory_tail_entries_deleted_total inventory_tail_emptied_total
+    inventory_invariant_violations_total inventory_reservations_active inventory_reservations_overdue_seconds";
 
 /// Series with their values, without those of the process itself.
 fn series(text: &str) -> BTreeMap<String, f64> {
@@ -160,6 +161,7 @@ async fn labels_take_the_values_of_the_contract_and_no_others() {
         (&worker, "inventory_retention_deleted_rows_total", "table", "idempotency view_hours dead_letters view_marks"),
         (&worker, "inventory_drain_duration_seconds_count", "stage", "read mysql settle"),
         (&worker, "inventory_checks_mismatches_total", "field", "sku name description active price version updated_at presence form"),
+        (&worker, "inventory_invariant_violations_total", "kind", "on_hand reserved items oversold"),
         (&worker, "inventory_tail_events_total", "kind", "insert update delete statement unreadable"),
         (&worker, "inventory_tail_emptied_total", "reason", "no_position position_lost server_changed statement unreadable"),
         (&worker, "inventory_redis_policy_ok", "role", "queue cache"),

@@ -124,7 +124,7 @@ pub(crate) enum Command {
     /// The cache of product records
     #[command(subcommand)]
     Cache(CacheVerb),
-    /// Compare MySQL, Redis and the API, and the account of views; exits 5 on a fault
+    /// Compare MySQL, Redis and the API; views and stock must add up; exits 5 on a fault
     ///
     /// What a write under way makes differ is no difference, and what differs is looked at again for longer than a change by plain SQL takes to show. With --repair a cache entry that differs is deleted, which is always safe, and it exits 5 only where something still differs then. Accepted views must be in MySQL, pending, set aside or lost, shard by shard; with --full the total of each product and its hours must say the same.
     Check(CheckArgs),
@@ -232,13 +232,14 @@ fn parse_reason(text: &str) -> Result<String, String> {
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Compare every product, and every total of views
+    /// Compare every product, every total of views, and all movements of stock
     #[arg(long, conflicts_with = "sample")]
     pub(crate) full: bool,
     /// Compare so many products, spread over the catalogue
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) sample: u32,
-    /// Delete cache entries that differ from MySQL, and what earlier runs of Redis left in the cache
+    /// Delete cache entries that differ from MySQL, and what earlier runs of Redis left in the cache; write the movements that are
+    /// missing where plain SQL changed stock
     #[arg(long)]
     pub(crate) repair: bool,
 }

@@ -1,4 +1,5 @@
-//! `check` and `product get --compare`: do MySQL, Redis and the API say the same? And is every view accounted for (`account.rs`)?
+//! `check` and `product get --compare`: do MySQL, Redis and the API say the same? Is every view accounted for (`account.rs`), and every
+//! piece of stock (`stock.rs`)?
 //!
 //! Promises that a write under way is not reported, nor a change by plain SQL that is still on its way: cache and rows are
 //! compared as the worker's sampler does (`catalog::check`), an answer of the API counts if it was the same before and after the
@@ -6,6 +7,7 @@
 //! may fill the cache, as any read does.
 
 mod account;
+mod stock;
 
 use crate::api_client::{ApiClient, MAX_SKUS};
 use crate::args::CheckArgs;
@@ -47,15 +49,29 @@ struct Report {
     earlier_keys: u64,
     /// What does not hold in the account of views; nothing repairs it.
     account_faults: u64,
+    /// Products whose stock is not what its movements and reservations say.
+    stock_faults: u64,
+    /// Of these, those that were mended by the movement that was missing.
+    stock_repaired: u64,
 }
 
 impl Row for Report {
-    const COLUMNS: &'static [&'static str] =
-        &["products_compared", "found_in_redis", "mismatches", "repaired", "earlier_keys", "account_faults"];
+    const COLUMNS: &'static [&'static str] = &[
+        "products_compared",
+        "found_in_redis",
+        "mismatches",
+        "repaired",
+        "earlier_keys",
+        "account_faults",
+        "stock_faults",
+        "stock_repaired",
+    ];
 
     fn cells(&self) -> Vec<String> {
-        let Self { products_compared, found_in_redis, mismatches, repaired, earlier_keys, account_faults } = self;
-        [products_compared, found_in_redis, mismatches, repaired, earlier_keys, account_faults].iter().map(ToString::to_string).collect()
+        let Self { products_compared, found_in_redis, mismatches, repaired, earlier_keys, account_faults, stock_faults, stock_repaired } =
+            self;
+        let cells = [products_compared, found_in_redis, mismatches, repaired, earlier_keys, account_faults, stock_faults, stock_repaired];
+        cells.iter().map(ToString::to_string).collect()
     }
 }
 
@@ -116,8 +132,13 @@ pub(crate) async fn run(args: &CheckArgs, stores: &Stores, api: &ApiClient, outp
     report.earlier_keys = places.checker.earlier_keys(args.repair).await?;
     tell_earlier(report.earlier_keys, args.repair);
     report.account_faults = account::faults(stores, args.full.then_some(listed), &stop).await?;
+    (report.stock_faults, report.stock_repaired) = stock::faults(stores, listed, args, &stop).await?;
     output.one(&report)?;
-    Ok(if report.mismatches == report.repaired && report.account_faults == 0 { Exit::Ok } else { Exit::Conflict })
+    Ok(if report.mismatches == report.repaired && report.account_faults == 0 && report.stock_faults == report.stock_repaired {
+        Exit::Ok
+    } else {
+        Exit::Conflict
+    })
 }
 
 fn tell_earlier(keys: u64, removed: bool) {
@@ -225,11 +246,19 @@ mod tests {
 
     #[test]
     fn the_report_has_the_fields_of_the_contract() {
-        let report =
-            Report { products_compared: 2630, found_in_redis: 2630, mismatches: 2, repaired: 1, earlier_keys: 0, account_faults: 3 };
-        let json = r#"{"products_compared":2630,"found_in_redis":2630,"mismatches":2,"repaired":1,"earlier_keys":0,"account_faults":3}"#;
+        let report = Report {
+            products_compared: 2630,
+            found_in_redis: 2630,
+            mismatches: 2,
+            repaired: 1,
+            earlier_keys: 0,
+            account_faults: 3,
+            stock_faults: 4,
+            stock_repaired: 2,
+        };
+        let json = r#"{"products_compared":2630,"found_in_redis":2630,"mismatches":2,"repaired":1,"earlier_keys":0,"account_faults":3,"stock_faults":4,"stock_repaired":2}"#;
         assert_eq!(serde_json::to_string(&report).unwrap(), json);
-        assert_eq!(report.cells(), ["2630", "2630", "2", "1", "0", "3"]);
+        assert_eq!(report.cells(), ["2630", "2630", "2", "1", "0", "3", "4", "2"]);
     }
 
     #[test]

@@ -79,6 +79,7 @@ labels! {
         Pause = "pause",
         Letters = "letters",
         Retention = "retention",
+        Check = "check",
         Tail = "tail",
         Status = "status",
         Migrate = "migrate",
@@ -201,6 +202,18 @@ labels! {
         DeadLetters = "dead_letters",
         /// The totals of these stay, in `view_shards`.
         ViewMarks = "view_marks",
+    }
+
+    /// What must hold of a product's stock.
+    Invariant {
+        /// On hand is what its movements add up to.
+        OnHand = "on_hand",
+        /// Reserved is what its movements add up to.
+        Reserved = "reserved",
+        /// Reserved is what its active reservations add up to.
+        Items = "items",
+        /// Not less than nothing is reserved, and not more than is on hand.
+        Oversold = "oversold",
     }
 
     /// How the API answered a view.

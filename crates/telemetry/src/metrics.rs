@@ -7,8 +7,8 @@
 pub use crate::http_metrics::{COMMON_STATUSES, HttpMetrics, RouteMetrics, RouteSpec};
 pub use crate::instruments::{ByLabel, ByPair, Counter, Gauge, Histogram, Registry, SecondsGauge};
 pub use crate::labels::{
-    BatchResult, CacheResult, CheckField, DrainStage, Emptied, ErrorKind, IdempotencyResult, KeptTable, Label, MysqlOp, PoolState,
-    PriceResult, PriceStage, RedisOp, RedisRole, ReservationResult, StockKind, StockResult, TailEvent, ViewOutcome,
+    BatchResult, CacheResult, CheckField, DrainStage, Emptied, ErrorKind, IdempotencyResult, Invariant, KeptTable, Label, MysqlOp,
+    PoolState, PriceResult, PriceStage, RedisOp, RedisRole, ReservationResult, StockKind, StockResult, TailEvent, ViewOutcome,
 };
 
 use crate::Build;
@@ -457,6 +457,42 @@ impl CheckMetrics {
     }
 }
 
+/// What this worker's walk over the stock of all products found.
+#[derive(Debug)]
+pub struct StockCheckMetrics {
+    pub violations: ByLabel<Invariant, Counter>,
+    pub active: Gauge,
+}
+
+impl StockCheckMetrics {
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            violations: registry.counters(
+                "inventory_invariant_violations_total",
+                "kind",
+                "Times that this worker met a product whose stock was not what its movements or reservations say, or was oversold",
+            ),
+            active: registry.gauge("inventory_reservations_active", "Reservations that are active, counted every 10 s"),
+        }
+    }
+}
+
+/// Reservations whose time is over.
+#[derive(Debug)]
+pub struct ExpiryMetrics {
+    /// Zero while none waits to be released.
+    pub overdue: SecondsGauge,
+}
+
+impl ExpiryMetrics {
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        let about = "How long ago the oldest reservation expired that is still to be released, seconds; 0 where there is none";
+        Self { overdue: registry.seconds("inventory_reservations_overdue_seconds", about) }
+    }
+}
+
 /// The binlog as this worker follows it, if it is the one that does.
 #[derive(Debug)]
 pub struct TailMetrics {
@@ -499,6 +535,7 @@ mod tests {
         let _ = (StoreMetrics::new(&registry), CacheMetrics::new(&registry), PriceMetrics::new(&registry));
         let _ = (IngestMetrics::new(&registry), QueueMetrics::new(&registry), DrainMetrics::new(&registry));
         let _ = (CheckMetrics::new(&registry), TailMetrics::new(&registry));
+        let _ = (StockCheckMetrics::new(&registry), ExpiryMetrics::new(&registry));
         let _ = (IdempotencyMetrics::new(&registry), RetentionMetrics::new(&registry));
         let _ = HttpMetrics::new(&registry, routes);
         let text = registry.render();

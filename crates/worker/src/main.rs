@@ -6,9 +6,11 @@
 mod check;
 mod config;
 mod drain;
+mod expiry;
 mod merge;
 mod pace;
 mod retention;
+mod stock_check;
 mod sweep;
 mod tail;
 
@@ -21,11 +23,15 @@ use retention::Retention;
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
+use stock::Stock;
 use storage::watch::{self, Watched};
 use tail::Tail;
 use telemetry::config::refuse_unknown_variables;
 use telemetry::health::{Health, Role};
-use telemetry::metrics::{CheckMetrics, DrainMetrics, QueueMetrics, Registry, RetentionMetrics, StoreMetrics, TailMetrics};
+use telemetry::metrics::{
+    CheckMetrics, DrainMetrics, ExpiryMetrics, IdempotencyMetrics, QueueMetrics, Registry, RetentionMetrics, StockCheckMetrics,
+    StockMetrics, StoreMetrics, TailMetrics,
+};
 use telemetry::ops::{Ops, serve_ops};
 use telemetry::stop::Shutdown;
 
@@ -58,6 +64,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let checks = CheckMetrics::new(&registry);
     let retained = Arc::new(RetentionMetrics::new(&registry));
     let tail = TailMetrics::new(&registry);
+    let (stock_checks, expiry) = (StockCheckMetrics::new(&registry), ExpiryMetrics::new(&registry));
+    let of_stock =
+        stock::Metrics { stock: Arc::new(StockMetrics::new(&registry)), idempotency: Arc::new(IdempotencyMetrics::new(&registry)) };
 
     let listen = config.worker_ops_listen;
     config.tokens.check_listener(listen, "INVENTORY_WORKER_OPS_LISTEN").map_err(|error| anyhow!(error))?;
@@ -72,6 +81,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(watch::watch(watched, |_| {}, shutdown.clone()));
     tokio::spawn(sweep::run(mysql.clone(), redis.clone(), shutdown.clone()));
     tokio::spawn(check::run(mysql.clone(), redis.clone(), checks, shutdown.clone()));
+    let stock = Stock::new(mysql.clone(), of_stock);
+    tokio::spawn(expiry::run(mysql.clone(), stock, expiry, shutdown.clone()));
+    tokio::spawn(stock_check::run(mysql.clone(), stock_checks, shutdown.clone()));
     let retention = Retention { mysql: mysql.clone(), redis: redis.clone(), metrics: retained };
     tokio::spawn(retention.run(shutdown.clone()));
     tokio::spawn(Tail::new(mysql.clone(), redis.clone(), tail).run(shutdown.clone()));

@@ -69,14 +69,18 @@ fn facts(global: &[(&'static str, &'static str)], session: &[(&'static str, &'st
     Facts { server, connections: 32, cache_ttl: Duration::from_secs(300) }
 }
 
-/// What `inventory_api` may do for repeated requests, `queue pause` and `dead-letters replay`.
-fn of_operators() -> [Grant; 5] {
+/// What `inventory_api` may do for repeated requests, stock, `queue pause` and `dead-letters replay`.
+fn of_operators() -> [Grant; 9] {
     [
         grant_on("INSERT, UPDATE", "shop.idempotency"),
         grant_on("UPDATE", "shop.view_shards"),
         grant_on("UPDATE", "shop.dead_letters"),
         grant_on("INSERT, UPDATE", "shop.product_views"),
         grant_on("INSERT, UPDATE", "shop.view_hours"),
+        grant_on("INSERT, UPDATE", "shop.stock"),
+        grant_on("INSERT", "shop.stock_movements"),
+        grant_on("INSERT, UPDATE", "shop.reservations"),
+        grant_on("INSERT", "shop.reservation_items"),
     ]
 }
 

@@ -15,6 +15,8 @@ pub mod products;
 pub mod reservations;
 pub mod server;
 pub mod stock;
+pub mod stock_checks;
+pub mod stock_mend;
 pub mod tail;
 pub mod version_trigger;
 pub(crate) mod view_checks;
