@@ -45,6 +45,8 @@ GRANT DELETE ON inventory.idempotency TO inventory_worker;
 GRANT DELETE ON inventory.view_hours TO inventory_worker;
 GRANT DELETE ON inventory.dead_letters TO inventory_worker;
 GRANT DELETE ON inventory.view_marks TO inventory_worker;
+GRANT DELETE ON inventory.reservations TO inventory_worker;
+GRANT DELETE ON inventory.reservation_items TO inventory_worker;
 -- Releases reservations whose time is over.
 GRANT UPDATE ON inventory.stock TO inventory_worker;
 GRANT INSERT ON inventory.stock_movements TO inventory_worker;

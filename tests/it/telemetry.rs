@@ -158,7 +158,7 @@ async fn labels_take_the_values_of_the_contract_and_no_others() {
         (&api, "inventory_reservations_total", "result", "reserved insufficient committed released expired refused"),
         (&api, "inventory_views_received_total", "outcome", "accepted repeated not_found invalid over_capacity unavailable unknown"),
         (&worker, "inventory_drain_batches_total", "result", "applied already_applied retried split dead"),
-        (&worker, "inventory_retention_deleted_rows_total", "table", "idempotency view_hours dead_letters view_marks"),
+        (&worker, "inventory_retention_deleted_rows_total", "table", "idempotency view_hours dead_letters view_marks reservations"),
         (&worker, "inventory_drain_duration_seconds_count", "stage", "read mysql settle"),
         (&worker, "inventory_checks_mismatches_total", "field", "sku name description active price version updated_at presence form"),
         (&worker, "inventory_invariant_violations_total", "kind", "on_hand reserved items oversold"),

@@ -202,6 +202,8 @@ labels! {
         DeadLetters = "dead_letters",
         /// The totals of these stay, in `view_shards`.
         ViewMarks = "view_marks",
+        /// Their items with them; their movements stay.
+        Reservations = "reservations",
     }
 
     /// What must hold of a product's stock.

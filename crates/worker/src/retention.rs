@@ -1,11 +1,12 @@
 //! Deletes what has served its time: answers kept for repeated requests, hourly buckets, dead letters that are done with,
-//! and what both stores remember of writers that are long gone.
+//! reservations that ended long ago, and what both stores remember of writers that are long gone.
 //!
 //! In small pieces with a pause between them, so that neither a writer nor a replica waits for it. Any number of workers
 //! may do it at once; which of them deletes a row does not matter.
 
 use std::sync::Arc;
 use std::time::Duration;
+use storage::mysql::stock_retention::{self, RESERVATIONS_PIECE};
 use storage::mysql::{RETENTION_PIECE, idempotency, view_retention};
 use storage::{Error, Kind, MySql, Redis, writers};
 use telemetry::metrics::{KeptTable, Label, RetentionMetrics};
@@ -34,6 +35,7 @@ impl Retention {
             self.tidy(KeptTable::ViewMarks, INTERVAL, &shutdown),
             self.tidy(KeptTable::ViewHours, LONG_INTERVAL, &shutdown),
             self.tidy(KeptTable::DeadLetters, LONG_INTERVAL, &shutdown),
+            self.tidy(KeptTable::Reservations, LONG_INTERVAL, &shutdown),
         );
     }
 
@@ -60,13 +62,14 @@ impl Retention {
 
     /// Deletes a piece; returns how many rows, and whether there are more.
     async fn piece(&self, table: KeptTable) -> Result<(u64, bool), Error> {
-        let deleted = match table {
-            KeptTable::Idempotency => idempotency::forget(&self.mysql).await?,
-            KeptTable::ViewHours => view_retention::forget_hours(&self.mysql).await?,
-            KeptTable::DeadLetters => view_retention::forget_letters(&self.mysql).await?,
+        let (deleted, piece) = match table {
+            KeptTable::Idempotency => (idempotency::forget(&self.mysql).await?, RETENTION_PIECE),
+            KeptTable::ViewHours => (view_retention::forget_hours(&self.mysql).await?, RETENTION_PIECE),
+            KeptTable::DeadLetters => (view_retention::forget_letters(&self.mysql).await?, RETENTION_PIECE),
+            KeptTable::Reservations => (stock_retention::forget_reservations(&self.mysql).await?, RESERVATIONS_PIECE),
             KeptTable::ViewMarks => return self.writers().await,
         };
-        Ok((deleted, deleted == RETENTION_PIECE))
+        Ok((deleted, deleted == piece))
     }
 
     async fn writers(&self) -> Result<(u64, bool), Error> {

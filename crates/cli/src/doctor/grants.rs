@@ -164,8 +164,8 @@ mod tests {
     #[test]
     fn the_shipped_grants_name_what_each_program_needs() {
         let programs: Vec<_> = duties().iter().map(|duty| (duty.program, duty.lines.len())).collect();
-        assert_eq!(programs, [("migrate", 1), ("api", 12), ("worker", 16)]);
-        assert_eq!(duties()[2].lines[15], Line { rights: "REPLICATION SLAVE, REPLICATION CLIENT", table: SERVER });
+        assert_eq!(programs, [("migrate", 1), ("api", 12), ("worker", 18)]);
+        assert_eq!(duties()[2].lines[17], Line { rights: "REPLICATION SLAVE, REPLICATION CLIENT", table: SERVER });
         assert_eq!(duties()[1].lines[1], Line { rights: "INSERT, UPDATE", table: "products" });
     }
 

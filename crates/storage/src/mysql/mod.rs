@@ -17,6 +17,7 @@ pub mod server;
 pub mod stock;
 pub mod stock_checks;
 pub mod stock_mend;
+pub mod stock_retention;
 pub mod tail;
 pub mod version_trigger;
 pub(crate) mod view_checks;
