@@ -60,6 +60,7 @@ mod replay;
 mod reservations;
 mod retention;
 mod smoke;
+mod sold_out;
 mod startup;
 mod stock;
 mod stock_replay;

@@ -121,6 +121,10 @@ async fn of_product(verb: ProductVerb, connection: &Connection, output: &Output)
             let api = api(connection)?;
             product::compare(&product, &Stores::connect(connection).await?, &api, output).await
         }
+        ProductVerb::List(args) if args.sold_out => {
+            let limit = args.sold_out_limit()?;
+            product_list::sold_out::run(limit, &stores::mysql_alone(connection).await?, output).await
+        }
         ProductVerb::List(args) => product_list::run(&args, &api(connection)?, output).await,
         ProductVerb::Export(args) => export::run(&args, &api(connection)?, output).await,
         ProductVerb::Import(args) => {

@@ -1,6 +1,8 @@
-//! `product list`: the products of the API, page by page.
+//! `product list`: the products of the API, page by page; those that are sold out are a report of MySQL's.
 //!
 //! Promises that a page is shown as soon as it came, and that no more of them than needed are asked for.
+
+pub(crate) mod sold_out;
 
 use crate::api_client::{ApiClient, MAX_PAGE, Page};
 use crate::args::ListArgs;

@@ -1,5 +1,7 @@
 //! `product`: its verbs and flags.
 
+use crate::exit::{Exit, Failure};
+use crate::product_list;
 use chrono::DateTime;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -14,7 +16,9 @@ pub(crate) enum ProductVerb {
         #[arg(long)]
         compare: bool,
     },
-    /// List the products of the API
+    /// List the products of the API, or those that are sold out
+    ///
+    /// With --sold-out it is a report from MySQL: active products of which nothing is available, those without any stock among them, by their views: what most people look at and nobody can buy. Views that are still pending in Redis are not in it, nor are products that are not active.
     List(ListArgs),
     /// Make or update the products of a file; importing it again changes nothing
     Import(ImportArgs),
@@ -31,9 +35,35 @@ pub(crate) struct ListArgs {
     /// Only what changed at that time or later, in the order of its changes; such as 2011-01-04T10:00:00Z
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) updated_since: Option<String>,
-    /// End after so many products
+    /// Only active products of which nothing is available, with their views
+    #[arg(long, conflicts_with = "updated_since")]
+    pub(crate) sold_out: bool,
+    /// The order of what is sold out; without it the same
+    #[arg(long, value_enum, requires = "sold_out")]
+    pub(crate) sort: Option<SortArg>,
+    /// End after so many products (default: all; 50 of those that are sold out, at most 999)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
+}
+
+/// Products that are shown of those that are sold out, without `--limit`.
+const SOLD_OUT: u64 = 50;
+
+impl ListArgs {
+    /// # Errors
+    /// More than the report has.
+    pub(crate) fn sold_out_limit(&self) -> Result<u64, Failure> {
+        let limit = self.limit.unwrap_or(SOLD_OUT);
+        let most = product_list::sold_out::LONGEST;
+        let usage = || Failure::new(Exit::Usage, format!("--limit {limit} is too much: --sold-out lists at most {most} products"));
+        if limit <= most { Ok(limit) } else { Err(usage()) }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SortArg {
+    /// The most viewed first
+    Views,
 }
 
 /// The text as it was given: the API reads it again.

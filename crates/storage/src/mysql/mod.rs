@@ -14,6 +14,7 @@ pub mod price_history;
 pub mod products;
 pub mod reservations;
 pub mod server;
+pub mod sold_out;
 pub mod stock;
 pub mod stock_checks;
 pub mod stock_mend;
