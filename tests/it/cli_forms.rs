@@ -14,6 +14,7 @@ const COMMANDS: &[&str] = &[
     "product get P1 --compare",
     "product get P9",
     "product list",
+    "product list --sold-out",
     "product list --limit 1 --updated-since 2011-01-04T10:00:00Z",
     "product import SALES",
     "product import BAD --dry-run",
@@ -26,6 +27,16 @@ const COMMANDS: &[&str] = &[
     "price import PRICES --max-change 30%",
     "price undo 00000000-0000-0000-0000-000000000000",
     "price set id:99 2.5 GBP",
+    "stock get P3",
+    "stock set P1 120 --reason stocktake",
+    "stock set P3 1",
+    "stock set P3 7 --if-version 1",
+    "stock adjust P1 -3 --reason damaged",
+    "stock adjust P1 -1000",
+    "reservation create P1=1000 id:2=1 P3=1",
+    "reservation get 01900000-0000-7000-8000-000000000001",
+    "reservation commit 01900000-0000-7000-8000-000000000001",
+    "reservation release 01900000-0000-7000-8000-000000000001",
     "views send P1 --count 2",
     "views show P1 --from 2011-01-04T10:00:00Z --to 2011-01-04T13:00:00Z",
     "queue pause --reason maintenance *",
@@ -47,7 +58,7 @@ const COMMANDS: &[&str] = &[
 ];
 
 /// Commands whose output is tested at another place.
-const ELSEWHERE: &[&str] = &["completions", "doctor", "price history", "token new"];
+const ELSEWHERE: &[&str] = &["completions", "doctor", "price history", "stock movements", "token new"];
 
 const FORMS: [&str; 4] = ["table", "json", "ndjson", "csv"];
 
@@ -64,6 +75,12 @@ async fn shop() -> (Shop, Program) {
         "INSERT INTO dead_letters (shard, batch, position, product_id, hour, views, reason, detail, payload) VALUES \
          (0, 'b', NULL, 99, '2011-01-04 11:00:00', 3, 'unknown_product', '', NULL), \
          (1, 'c', 7, NULL, NULL, 0, 'unparsable', 'no record', 'two\nlines')",
+        "INSERT INTO stock (product_id, on_hand, reserved, version) VALUES (3, 9, 2, 2)",
+        "INSERT INTO stock_movements (product_id, kind, delta, reserved_delta, on_hand, reserved, created_at) VALUES \
+         (3, 'count', 9, 0, 9, 0, '2011-01-04 10:00:00'), (3, 'reserve', 0, 2, 9, 2, '2011-01-04 11:00:00')",
+        "INSERT INTO reservations (id, reference, expires_at, created_at, updated_at) VALUES \
+         ('01900000-0000-7000-8000-000000000001', 'cart_9', '2999-01-01 00:00:00', '2011-01-04 11:00:00', '2011-01-04 11:00:00')",
+        "INSERT INTO reservation_items (reservation_id, product_id, quantity) VALUES ('01900000-0000-7000-8000-000000000001', 3, 2)",
     ] {
         shop.run(sql).await;
     }

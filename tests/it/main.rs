@@ -13,6 +13,7 @@ mod check;
 mod cli;
 mod cli_api;
 mod cli_forms;
+mod cli_stock;
 mod conditional;
 mod conservation;
 mod contract;

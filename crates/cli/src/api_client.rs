@@ -1,7 +1,9 @@
 //! The HTTP API as this program calls it.
 //!
 //! Promises one connection for each client that is kept open between calls, and that an
-//! answer which never came is told apart from one that did. Never retries by itself.
+//! answer which never came is told apart from one that did. Sends nothing twice, but changes of stock: `stock.rs`.
+
+mod stock;
 
 use crate::exit::{Exit, Failure, chain};
 use domain::{Money, ProductId, Sku};
@@ -14,6 +16,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 use telemetry::config::masked_url;
 use uuid::Uuid;
+
+pub(crate) use stock::{Count, Reply};
 
 /// Twice the time limit that the API sets itself, so that its own 503 comes first.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -121,10 +125,14 @@ impl ApiClient {
     /// # Errors
     /// No such product, not allowed, unreachable, or an answer of another form.
     pub(crate) async fn price_history(&self, id: ProductId, limit: u64, cursor: Option<&str>) -> Result<Page, Failure> {
+        self.page_of(&format!("/v1/products/{id}/price-history"), limit, cursor).await
+    }
+
+    async fn page_of(&self, path: &str, limit: u64, cursor: Option<&str>) -> Result<Page, Failure> {
         let limit = limit.to_string();
         let query: Vec<_> =
             [("limit", Some(limit.as_str())), ("cursor", cursor)].into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-        let body = self.get(self.request(Method::GET, &format!("/v1/products/{id}/price-history")).query(&query)).await?;
+        let body = self.get(self.request(Method::GET, path).query(&query)).await?;
         self.parsed(&body)
     }
 

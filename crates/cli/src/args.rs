@@ -4,6 +4,8 @@ mod cache;
 mod dead_letters;
 mod price;
 mod product;
+mod reservation;
+mod stock;
 mod views;
 
 use crate::output::Format;
@@ -22,6 +24,8 @@ pub(crate) use cache::CacheVerb;
 pub(crate) use dead_letters::{DeadLettersVerb, LettersArgs, WhichArgs};
 pub(crate) use price::{OnErrorArg, PriceHistoryArgs, PriceImportArgs, PriceVerb, SetPriceArgs};
 pub(crate) use product::{ExportArgs, ExportForm, ImportArgs, Layout, ListArgs, ProductVerb};
+pub(crate) use reservation::{CreateArgs, Item, ReservationVerb};
+pub(crate) use stock::{AdjustArgs, MovementsArgs, SetStockArgs, StockVerb};
 pub(crate) use views::{ShowArgs, ViewsVerb};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failure, 2 usage, 3 some rows failed, 4 not found, 5 conflict or difference, \
@@ -29,7 +33,7 @@ const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failure, 2 usage, 3 some rows fail
 
 const SERVERS: &str = "Servers";
 
-/// Operates an inventory: products and prices, views and their queue, migrations
+/// Operates an inventory: products, prices and stock, views and their queue, migrations
 #[derive(Debug, Parser)]
 #[command(name = "inventoryctl", version, after_help = EXIT_CODES)]
 pub(crate) struct CommandLine {
@@ -110,6 +114,12 @@ pub(crate) enum Command {
     /// Prices, written through to MySQL and Redis before they are acknowledged
     #[command(subcommand)]
     Price(PriceVerb),
+    /// Stock, always as it is in MySQL
+    #[command(subcommand)]
+    Stock(StockVerb),
+    /// Stock that is held for a while, until it is sold or given back
+    #[command(subcommand)]
+    Reservation(ReservationVerb),
     /// Views, written behind
     #[command(subcommand)]
     Views(ViewsVerb),

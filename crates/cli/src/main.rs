@@ -34,6 +34,8 @@ mod progress;
 mod queue;
 mod rejects;
 mod replay;
+mod reservation;
+mod stock;
 mod stores;
 mod table;
 mod token;
@@ -41,8 +43,8 @@ mod views;
 
 use api_client::ApiClient;
 use args::{
-    CacheVerb, Command, CommandLine, ConfigVerb, Connection, DeadLettersVerb, MigrateVerb, PriceVerb, ProductVerb, QueueVerb, TokenVerb,
-    ViewsVerb,
+    CacheVerb, Command, CommandLine, ConfigVerb, Connection, DeadLettersVerb, MigrateVerb, PriceVerb, ProductVerb, QueueVerb,
+    ReservationVerb, StockVerb, TokenVerb, ViewsVerb,
 };
 use exit::{Exit, Failure};
 use import::Wanted;
@@ -75,6 +77,8 @@ async fn run() -> Result<Exit, Failure> {
         Command::Migrate { verb: Some(MigrateVerb::Status), .. } => migrate::status(&connection, &output).await,
         Command::Product(verb) => of_product(verb, &connection, &output).await,
         Command::Price(verb) => of_price(verb, &connection, &output).await,
+        Command::Stock(verb) => of_stock(verb, &api(&connection)?, &output).await,
+        Command::Reservation(verb) => of_reservation(verb, &api(&connection)?, &output).await,
         Command::Views(ViewsVerb::Send { product, count, id }) => views::send(&product, count, id, &api(&connection)?, &output).await,
         Command::Views(ViewsVerb::Show(args)) => views::show(&args, &api(&connection)?, &output).await,
         Command::Replay(args) => {
@@ -149,6 +153,24 @@ async fn of_price(verb: PriceVerb, connection: &Connection, output: &Output) -> 
             let stores = Stores::connect(connection).await?;
             price::undo::run(output, |undo, after| stores.undo_prices(batch, undo, after)).await
         }
+    }
+}
+
+async fn of_stock(verb: StockVerb, api: &ApiClient, output: &Output) -> Result<Exit, Failure> {
+    match verb {
+        StockVerb::Get { product } => stock::get(&product, api, output).await,
+        StockVerb::Set(args) => stock::set(&args, api, output).await,
+        StockVerb::Adjust(args) => stock::adjust(&args, api, output).await,
+        StockVerb::Movements(args) => stock::movements::run(&args, api, output).await,
+    }
+}
+
+async fn of_reservation(verb: ReservationVerb, api: &ApiClient, output: &Output) -> Result<Exit, Failure> {
+    match verb {
+        ReservationVerb::Create(args) => reservation::create(&args, api, output).await,
+        ReservationVerb::Get { id } => reservation::get(id, api, output).await,
+        ReservationVerb::Commit { id } => reservation::end(id, "commit", api, output).await,
+        ReservationVerb::Release { id } => reservation::end(id, "release", api, output).await,
     }
 }
 

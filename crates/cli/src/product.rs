@@ -9,6 +9,7 @@ use crate::stores::Stores;
 use domain::{ProductId, Sku};
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::HashMap;
 use storage::MySql;
 use storage::mysql::products;
 
@@ -48,15 +49,46 @@ pub(crate) async fn id_named(name: &str, mysql: &MySql) -> Result<u64, Failure> 
 pub(crate) async fn find(name: &str, api: &ApiClient) -> Result<ProductId, Failure> {
     match Name::parse(name)? {
         Name::Id(id) => Ok(id),
-        // The API splits what it is asked for at commas.
-        Name::Sku(sku) if sku.as_str().contains(',') => {
-            Err(Failure::new(Exit::Usage, format!("the API cannot be asked for the SKU {sku}, which has a comma; name its id, as id:42")))
-        }
+        Name::Sku(sku) if sku.as_str().contains(',') => Err(has_comma(&sku)),
         Name::Sku(sku) => {
             let found = api.find_ids(std::slice::from_ref(&sku)).await?;
             found.get(&sku).copied().ok_or_else(|| unknown(name))
         }
     }
+}
+
+/// The ids of products that are named on the command line, in their order; at most 100.
+///
+/// # Errors
+/// As [`find`]; every name that is of no product is told.
+pub(crate) async fn find_all(names: impl Iterator<Item = &str>, api: &ApiClient) -> Result<Vec<ProductId>, Failure> {
+    let names = names.map(|name| Ok((name, Name::parse(name)?))).collect::<Result<Vec<_>, Failure>>()?;
+    let mut skus = Vec::new();
+    for (_, name) in &names {
+        match name {
+            Name::Id(_) => {}
+            Name::Sku(sku) if sku.as_str().contains(',') => return Err(has_comma(sku)),
+            Name::Sku(sku) if skus.contains(sku) => {}
+            Name::Sku(sku) => skus.push(sku.clone()),
+        }
+    }
+    let found = if skus.is_empty() { HashMap::new() } else { api.find_ids(&skus).await? };
+    let (mut ids, mut missing) = (Vec::new(), Vec::new());
+    for (name, parsed) in names {
+        match parsed {
+            Name::Id(id) => ids.push(id),
+            Name::Sku(sku) => match found.get(&sku) {
+                Some(id) => ids.push(*id),
+                None => missing.push(unknown(name).message),
+            },
+        }
+    }
+    if missing.is_empty() { Ok(ids) } else { Err(Failure::new(Exit::NotFound, missing.join("; "))) }
+}
+
+/// The API splits what it is asked for at commas.
+fn has_comma(sku: &Sku) -> Failure {
+    Failure::new(Exit::Usage, format!("the API cannot be asked for the SKU {sku}, which has a comma; name its id, as id:42"))
 }
 
 pub(crate) async fn get(name: &str, api: &ApiClient, output: &Output) -> Result<Exit, Failure> {
