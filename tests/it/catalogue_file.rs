@@ -127,7 +127,7 @@ async fn a_bad_line_is_told_with_all_its_faults_and_writes_nothing() {
     let rejected = std::fs::read_to_string(&bad).unwrap();
     assert!(rejected.ends_with("\"2,,,maybe,1.005,GBP\"\n4,sku 1 stands on line 2 already,\"1,B,,,,\"\n"), "{rejected}");
     for (text, told) in
-        [("sku,name,quantity\n1,A,5\n", "quantity cannot be imported yet"), ("sku,price,currency\n", "the column name is missing")]
+        [("sku,name,quantity\n1,A,5\n", "name it stock_set or stock_add"), ("sku,price,currency\n", "the column name is missing")]
     {
         std::fs::write(&file, text).unwrap();
         let refused = shop.ctl(None, &arguments[..5]).await;

@@ -18,6 +18,7 @@ const COMMANDS: &[&str] = &[
     "product list --limit 1 --updated-since 2011-01-04T10:00:00Z",
     "product import SALES",
     "product import BAD --dry-run",
+    "product import STOCKED",
     "product export EXPORTED *",
     "product export - --format ndjson",
     "price get P2",
@@ -87,6 +88,8 @@ async fn shop() -> (Shop, Program) {
     let sales = "StockCode,Description,InvoiceDate,UnitPrice\n10001,LAMP,2011-01-04 10:00:00,1.5\nPOST,POSTAGE,2011-01-04 10:00:00,18\n";
     std::fs::write(shop.dir().join("SALES"), sales).unwrap();
     std::fs::write(shop.dir().join("BAD"), "sku,name,price,currency\n1,,1.005,GBP\n2,LAMP,,\n").unwrap();
+    let stocked = "sku,name,stock_set,stock_add\n10001,LAMP,,5\n10002,BOX,7,\nP3,Product 3,1,\n10003,CUP,1.5,\n";
+    std::fs::write(shop.dir().join("STOCKED"), stocked).unwrap();
     std::fs::write(shop.dir().join("PRICES"), "sku,amount,currency\nP1,1.50,GBP\nP2,3,GBP\nP3,1,GBP\n").unwrap();
     let api = shop.api().await;
     (shop, api)
@@ -94,7 +97,7 @@ async fn shop() -> (Shop, Program) {
 
 async fn run(shop: &Shop, api: &Program, words: &str, form: &str) -> Outcome {
     let file = |word: &str| match word {
-        "SALES" | "BAD" | "EXPORTED" | "PRICES" => shop.dir().join(word).to_str().unwrap().to_owned(),
+        "SALES" | "BAD" | "EXPORTED" | "PRICES" | "STOCKED" => shop.dir().join(word).to_str().unwrap().to_owned(),
         word => word.to_owned(),
     };
     let words: Vec<_> = words.split(' ').filter(|word| *word != "*").map(file).chain(["-o".into(), form.into()]).collect();

@@ -1,4 +1,4 @@
-//! `stock` and `reservation`, as an operator meets them.
+//! `stock`, `reservation` and the stock of an import, as an operator meets them.
 
 use harness::{Outcome, Program, Proxy, Shop};
 use serde_json::{Value, json};
@@ -244,4 +244,177 @@ async fn what_never_reached_the_api_is_said_at_once() {
         refused(&away, 7, &nobody);
         assert_eq!(away.stderr.lines().count(), 1, "{away:?}");
     }
+}
+
+async fn import(shop: &Shop, text: &str, more: &[&str]) -> Outcome {
+    let file = shop.dir().join("in.csv");
+    std::fs::write(&file, text).unwrap();
+    shop.ctl(None, &[&["product", "import", file.to_str().unwrap(), "-o", "json"], more].concat()).await
+}
+
+/// Counts set, there already, added, added before, and lines that were rejected.
+fn stock_told(report: &Value) -> [u64; 5] {
+    ["stock_set", "stock_unchanged", "stock_added", "stock_added_before", "rejected"].map(|field| report[field].as_u64().unwrap())
+}
+
+#[tokio::test]
+async fn an_import_sets_counts_and_adds_once_however_often_it_is_run() {
+    let shop = Shop::start().await;
+    shop.products(2).await;
+    let counts = "sku,name,stock_set\nP1,Product 1,120\nP2,Product 2,\nNEW,Box,7\n";
+    let trial = import(&shop, counts, &["--dry-run"]).await.json(0);
+    assert_eq!((stock_told(&trial), stock(&shop).await.len()), ([2, 0, 0, 0, 0], 0));
+    assert_eq!(stock_told(&import(&shop, counts, &[]).await.json(0)), [2, 0, 0, 0, 0]);
+    assert_eq!(stock(&shop).await, [(1, 120, 0, 1), (3, 7, 0, 1)]);
+    assert_eq!(stock_told(&import(&shop, counts, &[]).await.json(0)), [0, 2, 0, 0, 0]);
+    assert_eq!(stock(&shop).await, [(1, 120, 0, 1), (3, 7, 0, 1)], "what is there already changes nothing");
+
+    let adds = "sku,name,stock_add\nP1,Product 1,-20\nP2,Product 2,5\nNEW,Box,\n";
+    assert_eq!(stock_told(&import(&shop, adds, &["--dry-run"]).await.json(0)), [0, 0, 2, 0, 0]);
+    let first = import(&shop, adds, &[]).await;
+    assert_eq!(stock_told(&first.json(0)), [0, 0, 2, 0, 0]);
+    assert!(first.stderr.contains("2 lines added now, 0 added before") && first.stderr.contains("24 hours"), "{first:?}");
+    let again = import(&shop, adds, &[]).await;
+    assert_eq!(stock_told(&again.json(0)), [0, 0, 0, 2, 0]);
+    assert!(again.stderr.contains("0 lines added now, 2 added before"), "{again:?}");
+    assert_eq!(stock_told(&import(&shop, adds, &["--dry-run"]).await.json(0)), [0, 0, 0, 2, 0]);
+    assert_eq!(stock(&shop).await, [(1, 100, 0, 2), (2, 5, 0, 1), (3, 7, 0, 1)]);
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut packed, adds.as_bytes()).unwrap();
+    let packed_file = shop.dir().join("in.gz");
+    std::fs::write(&packed_file, packed.finish().unwrap()).unwrap();
+    let packed = shop.ctl(None, &["product", "import", packed_file.to_str().unwrap(), "-o", "json"]).await.json(0);
+    assert_eq!(stock_told(&packed), [0, 0, 0, 2, 0], "packed it is the same file");
+    assert_eq!(stock_told(&import(&shop, &format!("{adds}P9,Other,1\n"), &[]).await.json(0)), [0, 0, 3, 0, 0], "changed it is another");
+
+    let both = "sku,name,stock_set,stock_add\nP1,Product 1,50,\nP2,Product 2,,5\n";
+    assert_eq!(stock_told(&import(&shop, both, &[]).await.json(0)), [1, 0, 1, 0, 0]);
+    let lines = "{\"sku\":\"P1\",\"name\":\"Product 1\",\"stock_add\":-1}\n{\"sku\":\"P2\",\"name\":\"Product 2\",\"stock_set\":3}\n";
+    assert_eq!(stock_told(&import(&shop, lines, &[]).await.json(0)), [1, 0, 1, 0, 0]);
+    assert_eq!(stock(&shop).await[..2].iter().map(|row| row.1).collect::<Vec<_>>(), [49, 3]);
+    let told: Vec<(String, String)> = shop.rows("SELECT DISTINCT reason, actor FROM stock_movements").await;
+    assert!(told.len() == 1 && told[0].0 == "import" && told[0].1.starts_with("inventoryctl"), "{told:?}");
+    adds_up(&shop).await;
+}
+
+#[tokio::test]
+async fn a_line_that_would_leave_less_than_is_reserved_is_rejected_alone() {
+    let shop = Shop::start().await;
+    shop.products(3).await;
+    let api = shop.api().await;
+    assert_eq!(import(&shop, "sku,name,stock_set\nP1,A,10\nP2,B,10\nP3,C,10\n", &[]).await.code, Some(0));
+    assert_eq!(ctl(&shop, &api, "reservation create P1=4 P2=4").await.code, Some(0));
+    let before = stock(&shop).await;
+    let text = "sku,name,stock_set,stock_add\nP1,A,3,\nP2,B,,-7\nP3,C,,-7\n";
+    let bad = shop.dir().join("bad.csv");
+    let flags = ["--errors-to", bad.to_str().unwrap()];
+    for (more, after) in [(&["--dry-run"][..], 10), (&flags, 3)] {
+        let outcome = import(&shop, text, more).await;
+        assert_eq!(stock_told(&outcome.json(3)), [0, 0, 1, 0, 2], "{outcome:?}");
+        for told in [
+            "in.csv: line 2: ",
+            "in.csv: line 3: ",
+            "stock_set 3 is less than the 4 that are reserved",
+            "stock_add -7 takes more than the 6 that are available",
+            "a file of their own",
+        ] {
+            assert!(outcome.stderr.contains(told), "{told} in {outcome:?}");
+        }
+        assert_eq!((stock(&shop).await[..2] == before[..2], stock(&shop).await[2].1), (true, after));
+    }
+    let rejected = std::fs::read_to_string(&bad).unwrap();
+    assert!(rejected.contains("\"P1,A,3,\"") && rejected.contains("\"P2,B,,-7\""), "{rejected}");
+    adds_up(&shop).await;
+}
+
+#[tokio::test]
+async fn bad_numbers_of_stock_are_told_with_line_and_cure_and_write_nothing() {
+    let shop = Shop::start().await;
+    let lines = [
+        ("1,A,1.5,", "stock_set \"1.5\" must be a whole number from 0 to 1000000000"),
+        ("2,A,-1,", "stock_set \"-1\" must be a whole number from 0"),
+        ("3,A,+5,", "stock_set \"+5\" must be a whole number"),
+        ("4,A,99999999999999999999,", "stock_set \"99999999999999999999\" must be"),
+        ("5,A,many,", "stock_set \"many\" must be"),
+        ("6,A,,0", "stock_add \"0\" adds nothing: leave it empty"),
+        ("7,A,,2.0", "stock_add \"2.0\" must be a whole number from -1000000000 to 1000000000, such as 12 or -3"),
+        ("8,A,,-1000000001", "stock_add \"-1000000001\" must be"),
+        ("9,A,,few", "stock_add \"few\" must be"),
+        ("10,A,5,5", "stock_set and stock_add both have a number: leave one of them empty"),
+    ];
+    let text: String =
+        ["sku,name,stock_set,stock_add"].into_iter().chain(lines.map(|line| line.0)).map(|line| format!("{line}\n")).collect();
+    let outcome = import(&shop, &text, &[]).await;
+    assert_eq!((stock_told(&outcome.json(3)), &outcome.json(3)["products"]), ([0, 0, 0, 0, 10], &json!(0)));
+    for (at, (_, told)) in lines.iter().enumerate() {
+        let line = format!("line {}: {told}", at + 2);
+        assert!(outcome.stderr.contains(&line), "{line} in {outcome:?}");
+    }
+    let json = "{\"sku\":\"1\",\"name\":\"A\",\"stock_add\":\"5\"}\n{\"sku\":\"2\",\"name\":\"A\",\"stock_set\":1.0}\n{\"sku\":\"3\",\"name\":\"A\",\"quantity\":1}\n";
+    let outcome = import(&shop, json, &[]).await;
+    for told in [
+        "line 1: stock_add is \"5\": write a whole number without quotes",
+        "line 2: stock_set \"1.0\" must be",
+        "line 3: the field quantity",
+    ] {
+        assert!(outcome.stderr.contains(told), "{told} in {outcome:?}");
+    }
+    let quantity = import(&shop, "sku,name,quantity\n1,A,5\n", &[]).await;
+    assert!(
+        quantity.stderr.contains("line 1: the column quantity may mean a count or a delivery: name it stock_set or stock_add"),
+        "{quantity:?}"
+    );
+    assert_eq!(shop.number("SELECT (SELECT COUNT(*) FROM products) + (SELECT COUNT(*) FROM stock_movements)").await, 0);
+}
+
+/// It is interrupted while the stock of a line waits behind a lock of somebody else.
+#[tokio::test]
+async fn an_import_that_is_interrupted_adds_the_rest_when_it_is_run_again() {
+    let shop = Shop::start().await;
+    let count = 400;
+    let lines: String = (1..=count).map(|n| format!("S{n:03},Name,{n}\n")).collect();
+    let file = shop.dir().join("in.csv");
+    std::fs::write(&file, format!("sku,name,stock_add\n{lines}")).unwrap();
+    let import = ["product", "import", file.to_str().unwrap(), "-o", "json"];
+    let proxy = Proxy::to(shop.mysql_port()).await;
+    let url = shop.mysql_url_at("inventory_api", proxy.port());
+    proxy.hold_request_with("S200");
+    let child = shop.ctl_started(&[&import[..], &["--mysql-url", &url]].concat());
+    proxy.caught().await;
+    let script = format!("kill -INT {}", child.id().unwrap());
+    assert!(std::process::Command::new("sh").args(["-c", &script]).status().unwrap().success());
+    proxy.release();
+    let output = child.wait_with_output().await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), said.contains("interrupted; run it again")), (Some(1), true), "{said}");
+    let first: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let added = first["stock_added"].as_u64().unwrap();
+    assert!((150..count).contains(&added), "{first}");
+    let rest = shop.ctl(None, &import).await.json(0);
+    assert_eq!((rest["stock_added"].as_u64(), rest["stock_added_before"].as_u64()), (Some(count - added), Some(added)), "{rest}");
+    assert_eq!(shop.number("SELECT CAST(SUM(on_hand) AS UNSIGNED) FROM stock").await, count * (count + 1) / 2);
+    adds_up(&shop).await;
+}
+
+#[tokio::test]
+async fn an_import_whose_commit_is_not_answered_changes_the_stock_once() {
+    let shop = Shop::start().await;
+    shop.products(1).await;
+    let file = shop.dir().join("in.csv");
+    let proxy = Proxy::to(shop.mysql_port()).await;
+    let url = shop.mysql_url_at("inventory_api", proxy.port());
+    for (text, then) in [("sku,name,stock_add\nP1,Product 1,5\n", (1, 5, 0, 1)), ("sku,name,stock_set\nP1,Product 1,9\n", (1, 9, 0, 2))] {
+        std::fs::write(&file, text).unwrap();
+        // The product stays as it is, so that the first COMMIT is that of its stock.
+        proxy.hold_reply_to_commit();
+        let child = shop.ctl_started(&["product", "import", file.to_str().unwrap(), "-o", "json", "--mysql-url", &url]);
+        proxy.caught().await;
+        proxy.cut();
+        let output = child.wait_with_output().await.unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(stock_told(&report).iter().sum::<u64>(), 1, "{report}");
+        assert_eq!((stock(&shop).await, report["stock_unchanged"].as_u64()), (vec![then], Some(0)), "{report}");
+    }
+    adds_up(&shop).await;
 }

@@ -5,16 +5,42 @@
 //! - NDJSON: an object a line, `{"sku":…,"name":…,"description":…,"active":…,"price":{"amount":"2.55","currency":"GBP"}}`.
 //!
 //! Only what a shop decides is in it: ids, versions and times are each database's own. What is read need not have all columns or
-//! fields: one that is absent leaves what is there.
+//! fields: one that is absent leaves what is there. It may have one more, which nothing writes: `stock_set`, a count of what is on
+//! hand, or `stock_add`, what is to be added to it; what is empty changes no stock. Stock moves all the time, so that in an export
+//! it would be a count of the past, which an import would put back.
 
 mod read;
 
+use domain::ImportedProduct;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 
 pub(crate) use read::{read_csv, read_ndjson, recognises_csv, recognises_ndjson};
 
 pub(crate) const COLUMNS: [&str; 6] = ["sku", "name", "description", "active", "price", "currency"];
+
+/// What a line of a file asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) product: ImportedProduct,
+    pub(crate) stock: Option<StockWish>,
+}
+
+/// What a line asks for of the stock of its product, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StockWish {
+    pub(crate) change: StockChange,
+    pub(crate) line: u64,
+    pub(crate) text: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StockChange {
+    /// So many are on hand.
+    Set(u64),
+    /// So many more are on hand, or fewer; not 0.
+    Add(i64),
+}
 
 /// A product as it is written: the fields of the API that the layout has, as they are there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,34 +3,34 @@
 use super::*;
 use crate::lines::Records;
 use crate::online_retail::{Counts, Reject};
-use domain::ImportedProduct;
 use proptest::prelude::*;
 use std::io::Cursor;
 
-type Read = (Vec<ImportedProduct>, Vec<Reject>, Counts);
+type Read = (Vec<Wish>, Vec<Reject>, Counts);
 
 fn read(csv: bool, text: &[u8]) -> Read {
     let records = Records::new(Box::new(Cursor::new(text.to_vec())));
-    let (mut products, mut rejects) = (Vec::new(), Vec::new());
+    let (mut wishes, mut rejects) = (Vec::new(), Vec::new());
     let on_reject = |reject| {
         rejects.push(reject);
         Ok(())
     };
-    let on_product = |product| products.push(product);
+    let on_product = |wish| wishes.push(wish);
     let counts = if csv { read_csv(records, on_product, on_reject) } else { read_ndjson(records, on_product, on_reject) }.unwrap();
-    (products, rejects, counts)
+    (wishes, rejects, counts)
 }
 
 /// What was read, and each reject as its line number and reason.
 fn told(csv: bool, text: &str) -> (Vec<String>, Vec<String>) {
-    let (products, rejects, counts) = read(csv, text.as_bytes());
+    let (wishes, rejects, counts) = read(csv, text.as_bytes());
     assert_eq!(counts.rejected, rejects.len() as u64);
-    let product = |p: ImportedProduct| {
+    let wish = |Wish { product: p, stock }: Wish| {
         let price = p.price.map_or("none".to_owned(), |price| price.to_string());
-        format!("{} {} {:?} {:?} {price}", p.sku, p.name, p.description, p.active)
+        let stock = stock.map_or(String::new(), |stock| format!(" {:?} of line {}", stock.change, stock.line));
+        format!("{} {} {:?} {:?} {price}{stock}", p.sku, p.name, p.description, p.active)
     };
     let reject = |reject: Reject| format!("{}: {}", reject.line, reject.reason);
-    (products.into_iter().map(product).collect(), rejects.into_iter().map(reject).collect())
+    (wishes.into_iter().map(wish).collect(), rejects.into_iter().map(reject).collect())
 }
 
 fn line(sku: &str, description: Option<&str>, active: bool, price: Option<(&str, &str)>) -> Line {
@@ -39,8 +39,8 @@ fn line(sku: &str, description: Option<&str>, active: bool, price: Option<(&str,
 }
 
 /// A line as it would be exported again, from what was imported.
-fn again(product: ImportedProduct) -> Line {
-    let product = product.made();
+fn again(wish: Wish) -> Line {
+    let product = wish.product.made();
     let price = product.price.map(|price| Price { amount: price.amount_text(), currency: price.currency().code().to_owned() });
     Line { sku: product.sku.to_string(), name: product.name, description: product.description, active: product.active, price }
 }
@@ -115,11 +115,40 @@ fn faults_of_json_lines_are_told_likewise() {
 }
 
 #[test]
+fn a_line_may_count_stock_or_add_to_it() {
+    let (wishes, rejects) =
+        told(true, "sku,stock_add,stock_set,name\n1,,,A\n2,-3,,A\n3,+12,,A\n4,,0,A\n5,,1000000000,A\n6,1,1,A\n7,0,,A\n8,,1000000001,A\n");
+    let wished = [
+        "1 A None None none",
+        "2 A None None none Add(-3) of line 3",
+        "3 A None None none Add(12) of line 4",
+        "4 A None None none Set(0) of line 5",
+        "5 A None None none Set(1000000000) of line 6",
+    ];
+    assert_eq!(wishes, wished);
+    let reasons = [
+        "7: stock_set and stock_add both have a number: leave one of them empty, a count or what is to be added",
+        "8: stock_add \"0\" adds nothing: leave it empty, or write how many to add",
+        "9: stock_set \"1000000001\" must be a whole number from 0 to 1000000000, such as 120",
+    ];
+    assert_eq!(rejects, reasons);
+    let (wishes, rejects) = told(
+        false,
+        "{\"sku\":\"1\",\"name\":\"A\",\"stock_set\":5,\"stock_add\":null}\n{\"sku\":\"2\",\"name\":\"A\",\"stock_add\":1e3}\n",
+    );
+    assert_eq!(wishes, ["1 A None None none Set(5) of line 1"]);
+    assert!(rejects[0].starts_with("2: stock_add \"1") && rejects[0].contains("must be a whole number from -1000000000"), "{rejects:?}");
+}
+
+#[test]
 fn a_header_that_could_mean_something_else_refuses_the_file() {
     for (header, told_of) in [
-        ("sku,name,price,currency,quantity", "the column quantity cannot be imported yet"),
-        ("sku,name,stock_add", "the column stock_add"),
-        ("sku,name,descripton", "the column \"descripton\" is not known; there are sku,name,description"),
+        ("sku,name,price,currency,quantity", "the column quantity may mean a count or a delivery: name it stock_set or stock_add"),
+        ("sku,name,stock_add,stock_add", "the column stock_add stands there twice"),
+        (
+            "sku,name,descripton",
+            "the column \"descripton\" is not known; there are sku,name,description,active,price,currency,stock_set,stock_add",
+        ),
         ("sku,sku,name", "the column sku stands there twice"),
         ("sku,price", "the column name is missing"),
     ] {

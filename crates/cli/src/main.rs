@@ -134,7 +134,8 @@ async fn of_product(verb: ProductVerb, connection: &Connection, output: &Output)
         ProductVerb::Import(args) => {
             let wanted = Wanted::read(&args)?;
             let stores = Stores::connect(connection).await?;
-            import::run(wanted, args.dry_run, output, |product| stores.import(product, args.dry_run)).await
+            let content = wanted.content();
+            import::run(wanted, args.dry_run, output, |wish| import::stock::write(&stores, wish, content.as_ref(), args.dry_run)).await
         }
     }
 }

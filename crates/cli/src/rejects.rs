@@ -13,6 +13,7 @@ pub(crate) struct Rejects {
     input: PathBuf,
     file: Option<(PathBuf, csv::Writer<File>)>,
     seen: u64,
+    cure: &'static str,
 }
 
 impl Rejects {
@@ -22,7 +23,12 @@ impl Rejects {
     /// The file cannot be made, or is the one that is read.
     pub(crate) fn of(input: &Path, errors_to: Option<&Path>) -> Result<Self, Failure> {
         let file = errors_to.map(|path| begin(input, path)).transpose()?;
-        Ok(Self { input: input.to_owned(), file, seen: 0 })
+        Ok(Self { input: input.to_owned(), file, seen: 0, cure: "correct them there and run again" })
+    }
+
+    /// What is to be done about them, where correcting them in the file and running it again would be wrong.
+    pub(crate) fn cured_by(&mut self, cure: &'static str) {
+        self.cure = cure;
     }
 
     /// # Errors
@@ -44,7 +50,7 @@ impl Rejects {
     /// # Errors
     /// The file cannot be written.
     pub(crate) fn finish(self) -> Result<(), Failure> {
-        let Self { input, file, seen } = self;
+        let Self { input, file, seen, cure } = self;
         let mut place = String::new();
         if let Some((path, mut file)) = file {
             file.flush().map_err(|fault| Failure::doing(format!("writing {}", path.display()), &fault))?;
@@ -53,7 +59,7 @@ impl Rejects {
             place = format!(", {MAX_SHOWN} of them shown: name a file with --errors-to to have them all");
         }
         if seen > 0 {
-            eprintln!("{seen} lines of {} were rejected{place}; correct them there and run again", input.display());
+            eprintln!("{seen} lines of {} were rejected{place}; {cure}", input.display());
         }
         Ok(())
     }

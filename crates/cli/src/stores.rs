@@ -11,14 +11,16 @@ use catalog::{Batch, BatchSet, Catalog, Done, Imported, Metrics, UndonePiece};
 use domain::{ImportedProduct, ProductId, Shards, Sku};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use stock::{Ask, Level, Stock};
+use storage::mysql::idempotency::{self, Key};
 use storage::mysql::migrations::{self, Migrated, Migration, Refusal};
 use storage::mysql::products::{self, After};
 use storage::mysql::version_trigger::{self, Trigger};
-use storage::mysql::{Deployment, pause};
+use storage::mysql::{CALL_LIMIT, Deployment, pause};
 use storage::redis::Link;
 use storage::{Kind, MySql, Redis, status};
 use telemetry::metrics::Registry;
-use telemetry::metrics::{CacheMetrics, IdempotencyMetrics, PriceMetrics, StoreMetrics};
+use telemetry::metrics::{CacheMetrics, IdempotencyMetrics, MysqlOp, PriceMetrics, StockMetrics, StoreMetrics};
 use uuid::Uuid;
 
 /// A Redis that is there answers within milliseconds.
@@ -37,6 +39,7 @@ pub(crate) struct Stores {
     pub(crate) mysql: MySql,
     pub(crate) redis: Redis,
     catalog: Catalog,
+    stock: Stock,
 }
 
 impl Stores {
@@ -56,24 +59,24 @@ impl Stores {
                 Link::Refused { why } => return Err(Failure::new(Exit::Failure, why)),
             }
         }
-        let metrics = Metrics {
-            cache: Arc::new(CacheMetrics::new(&registry)),
-            prices: Arc::new(PriceMetrics::new(&registry)),
-            idempotency: Arc::new(IdempotencyMetrics::new(&registry)),
-        };
+        let idempotency = Arc::new(IdempotencyMetrics::new(&registry));
+        let of_stock = stock::Metrics { stock: Arc::new(StockMetrics::new(&registry)), idempotency: idempotency.clone() };
+        let stock = Stock::new(mysql.clone(), of_stock);
+        let metrics =
+            Metrics { cache: Arc::new(CacheMetrics::new(&registry)), prices: Arc::new(PriceMetrics::new(&registry)), idempotency };
         let catalog = Catalog::new(mysql.clone(), redis.clone(), metrics);
-        Ok(Self { mysql, redis, catalog })
+        Ok(Self { mysql, redis, catalog, stock })
     }
 
     /// Writes one product by the full protocol of `catalog`; again while a store is away, as an equal product changes nothing.
     pub(crate) async fn import(&self, product: ImportedProduct, dry_run: bool) -> Result<Written, Failure> {
         let import = || self.catalog.import(product.clone(), dry_run, Some(crate::price::actor()));
-        written(&product, retried(import).await)
+        written(&product, retried(is_away, import).await)
     }
 
     /// Sets a batch of prices; again while a store is away, as what is set already stays as it is.
     pub(crate) async fn set_prices(&self, batch: Batch) -> Result<BatchSet, Failure> {
-        match retried(|| self.catalog.set_prices(batch.clone(), None)).await.map_err(failed)? {
+        match retried(is_away, || self.catalog.set_prices(batch.clone(), None)).await.map_err(failed)? {
             Done::Now(set) => Ok(set),
             Done::Before(_) => unreachable!("without a key nothing is known to have been done before"),
         }
@@ -82,10 +85,39 @@ impl Stores {
     /// Takes a piece of a batch of prices back; again while a store is away, which ends the same under the same id.
     pub(crate) async fn undo_prices(&self, batch: Uuid, undo: Uuid, after: Option<ProductId>) -> Result<UndonePiece, Failure> {
         let undo = || self.catalog.undo(batch, undo, after, Some(crate::price::actor()));
-        retried(undo).await.map_err(|error| match error {
+        retried(is_away, undo).await.map_err(|error| match error {
             catalog::Error::NotFound => Failure::new(Exit::NotFound, format!("no batch {batch} has changed a price")),
             error => failed(error),
         })
+    }
+
+    /// Makes a change of a product's stock; again while MySQL is away, which its key makes safe.
+    pub(crate) async fn change_stock(&self, sku: &Sku, ask: impl Fn(ProductId) -> Ask) -> stock::Outcome {
+        let change = async || {
+            let ids = products::ids_of(&self.mysql, std::slice::from_ref(sku)).await?;
+            let id = ids.get(sku).ok_or_else(|| stock::Error::UnknownProducts(Vec::new()))?;
+            self.stock.change(ask(*id)).await
+        };
+        retried(|error| matches!(error, stock::Error::Unavailable(_) | stock::Error::Unknown(_)), change).await
+    }
+
+    /// A product and its stock now, if there is such a product.
+    pub(crate) async fn stock_of(&self, sku: &Sku) -> Result<Option<(ProductId, Level)>, stock::Error> {
+        let ids = products::ids_of(&self.mysql, std::slice::from_ref(sku)).await?;
+        let Some(id) = ids.get(sku) else { return Ok(None) };
+        Ok(self.stock.level(*id).await?.map(|level| (*id, level)))
+    }
+
+    /// Whether something was done under a key.
+    pub(crate) async fn is_done(&self, key: Key) -> Result<bool, storage::Error> {
+        let mysql = self.mysql.clone();
+        let look = async move {
+            let mut tx = mysql.begin().await?;
+            let found = idempotency::find_all(&mut tx, &[&key]).await?;
+            tx.rollback().await?;
+            Ok(!found.is_empty())
+        };
+        self.mysql.detached(MysqlOp::Stock, Kind::Unavailable, CALL_LIMIT, look).await
     }
 
     pub(crate) async fn id_of(&self, sku: &Sku) -> Result<Option<ProductId>, Failure> {
@@ -182,12 +214,17 @@ pub(crate) fn usage(message: String) -> Failure {
     Failure::new(Exit::Usage, message)
 }
 
-/// Tries again while a store is away or its answer was lost.
-async fn retried<T, F: Future<Output = Result<T, catalog::Error>>>(call: impl Fn() -> F) -> Result<T, catalog::Error> {
+/// A store is away or its answer was lost.
+fn is_away(error: &catalog::Error) -> bool {
+    matches!(error, catalog::Error::Unavailable(_) | catalog::Error::Unknown(_))
+}
+
+/// Tries again what failed so that it may pass.
+async fn retried<T, E, F: Future<Output = Result<T, E>>>(may_pass: impl Fn(&E) -> bool, call: impl Fn() -> F) -> Result<T, E> {
     let mut wait = FIRST_WAIT;
     for _ in 1..WRITE_TRIES {
         match call().await {
-            Err(catalog::Error::Unavailable(_) | catalog::Error::Unknown(_)) => {
+            Err(error) if may_pass(&error) => {
                 tokio::time::sleep(wait).await;
                 wait = (2 * wait).min(LONGEST_WAIT);
             }

@@ -21,6 +21,7 @@ pub(crate) enum ProductVerb {
     /// With --sold-out it is a report from MySQL: active products of which nothing is available, those without any stock among them, by their views: what most people look at and nobody can buy. Views that are still pending in Redis are not in it, nor are products that are not active.
     List(ListArgs),
     /// Make or update the products of a file; importing it again changes nothing
+    #[command(after_help = IMPORT_HELP)]
     Import(ImportArgs),
     /// Write all products to a file that `product import` reads
     #[command(after_help = EXPORT_HELP)]
@@ -29,6 +30,13 @@ pub(crate) enum ProductVerb {
 
 const EXPORT_HELP: &str = "CSV has the columns sku,name,description,active,price,currency; NDJSON has an object a line with the fields \
                            that the API shows. Both are sorted by SKU, so that the same catalogue gives the same bytes.";
+
+const IMPORT_HELP: &str = "A line may change stock too: stock_set is the count of what is on hand and replaces whatever is there, stock_add \
+                           is added to it, or taken away with a minus. What would leave less than is reserved rejects its line. \
+                           stock_add is done once for each line of a file, told by the file's content and the line's number, which \
+                           are remembered for 24 hours: after Ctrl-C run the same file again within that time. A file that was \
+                           changed, if only in one line, is another one and adds all of it again; so correct rejected lines in a \
+                           file of their own.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
@@ -91,9 +99,9 @@ pub(crate) struct ImportArgs {
 pub(crate) enum Layout {
     /// Told by the first line
     Auto,
-    /// As `product export` writes it: sku, name, description, active, price, currency
+    /// As `product export` writes it: sku, name, description, active, price, currency; and stock_set or stock_add
     Csv,
-    /// As `product export` writes it: a JSON object a line
+    /// As `product export` writes it: a JSON object a line; and stock_set or stock_add
     Ndjson,
     /// UCI Online Retail: StockCode, Description, InvoiceDate, UnitPrice
     OnlineRetail,

@@ -3,10 +3,11 @@
 //! Promises that every line is a product or is rejected with its number and all its faults, and that two lines are never the
 //! same product.
 
-use super::COLUMNS;
+use super::{COLUMNS, StockChange, StockWish, Wish};
 use crate::lines::{Record, Records};
 use crate::online_retail::{Counts, Reject};
 use csv::ByteRecord;
+use domain::stock::MOST_COUNTED;
 use domain::{Currency, ImportedProduct, Money, NewProduct, Sku};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -19,8 +20,11 @@ const MAX_LINES_OF_A_RECORD: usize = NewProduct::MAX_DESCRIPTION_BYTES + 1;
 /// Columns that must be there.
 const NEEDED: [&str; 2] = ["sku", "name"];
 
-/// Columns that would change stock.
-const STOCK: [&str; 3] = ["quantity", "stock_set", "stock_add"];
+/// Columns that change stock, and that are never exported.
+const STOCK: [&str; 2] = ["stock_set", "stock_add"];
+
+/// A column of which nobody can know whether it is a count or a delivery.
+const QUANTITY: &str = "quantity";
 
 /// Whether a header is one of this layout.
 pub(crate) fn recognises_csv(header: &ByteRecord) -> bool {
@@ -38,7 +42,7 @@ pub(crate) fn recognises_ndjson(line: &[u8]) -> bool {
 /// The file cannot be read, or `on_reject` cannot write.
 pub(crate) fn read_csv(
     mut records: Records,
-    on_product: impl FnMut(ImportedProduct),
+    on_product: impl FnMut(Wish),
     on_reject: impl FnMut(Reject) -> io::Result<()>,
 ) -> io::Result<Counts> {
     let mut reading = Reading::new(on_product, on_reject);
@@ -61,7 +65,7 @@ pub(crate) fn read_csv(
 /// As [`read_csv`].
 pub(crate) fn read_ndjson(
     mut records: Records,
-    on_product: impl FnMut(ImportedProduct),
+    on_product: impl FnMut(Wish),
     on_reject: impl FnMut(Reject) -> io::Result<()>,
 ) -> io::Result<Counts> {
     let mut reading = Reading::new(on_product, on_reject);
@@ -81,21 +85,21 @@ struct Reading<P, R> {
     seen: HashMap<Sku, u64>,
 }
 
-impl<P: FnMut(ImportedProduct), R: FnMut(Reject) -> io::Result<()>> Reading<P, R> {
+impl<P: FnMut(Wish), R: FnMut(Reject) -> io::Result<()>> Reading<P, R> {
     fn new(on_product: P, on_reject: R) -> Self {
         Self { on_product, on_reject, counts: Counts::default(), seen: HashMap::new() }
     }
 
-    fn take(&mut self, line: u64, text: Vec<u8>, product: Result<ImportedProduct, String>) -> io::Result<()> {
+    fn take(&mut self, line: u64, text: Vec<u8>, told: Result<(ImportedProduct, Option<StockChange>), String>) -> io::Result<()> {
         self.counts.lines += 1;
-        let product = product.and_then(|product| match self.seen.get(&product.sku) {
+        let told = told.and_then(|(product, change)| match self.seen.get(&product.sku) {
             Some(first) => Err(format!("sku {} stands on line {first} already", product.sku)),
-            None => Ok(product),
+            None => Ok((product, change)),
         });
-        match product {
-            Ok(product) => {
+        match told {
+            Ok((product, change)) => {
                 self.seen.insert(product.sku.clone(), line);
-                (self.on_product)(product);
+                (self.on_product)(Wish { product, stock: change.map(|change| StockWish { change, line, text }) });
                 Ok(())
             }
             Err(reason) => self.reject(line, reason, text),
@@ -141,19 +145,22 @@ struct Told {
     active: Option<bool>,
     amount: Option<String>,
     currency: Option<String>,
+    stock_set: Option<String>,
+    stock_add: Option<String>,
 }
 
 impl Told {
-    fn checked(self, mut faults: Faults) -> Result<ImportedProduct, String> {
+    fn checked(self, mut faults: Faults) -> Result<(ImportedProduct, Option<StockChange>), String> {
         let sku = self.sku.and_then(|sku| faults.keep("sku", Sku::parse(&sku)));
         let name = self.name.and_then(|name| faults.keep("name", NewProduct::check_name(&name).map(|()| name)));
         if let Some(Some(description)) = &self.description {
             faults.keep("description", NewProduct::check_description(description));
         }
         let price = price(self.amount, self.currency, &mut faults);
+        let stock = stock(self.stock_set, self.stock_add, &mut faults);
         match (sku, name) {
             (Some(sku), Some(name)) if faults.0.is_empty() => {
-                Ok(ImportedProduct { sku, name, description: self.description, active: self.active, price })
+                Ok((ImportedProduct { sku, name, description: self.description, active: self.active, price }, stock))
             }
             _ => Err(faults.joined()),
         }
@@ -178,6 +185,33 @@ fn price(amount: Option<String>, currency: Option<String>, faults: &mut Faults) 
     }
 }
 
+fn stock(set: Option<String>, add: Option<String>, faults: &mut Faults) -> Option<StockChange> {
+    match (set, add) {
+        (None, None) => None,
+        (Some(count), None) => faults.keep(&format!("stock_set {count:?}"), stock_set(&count)),
+        (None, Some(change)) => faults.keep(&format!("stock_add {change:?}"), stock_add(&change)),
+        (Some(_), Some(_)) => {
+            faults.add("stock_set", "and stock_add both have a number: leave one of them empty, a count or what is to be added");
+            None
+        }
+    }
+}
+
+fn stock_set(count: &str) -> Result<StockChange, String> {
+    // `+12` looks like what is to be added.
+    let count = Some(count).filter(|count| !count.starts_with('+')).and_then(|count| count.parse().ok());
+    let count = count.filter(|count| *count <= MOST_COUNTED);
+    count.map(StockChange::Set).ok_or_else(|| format!("must be a whole number from 0 to {MOST_COUNTED}, such as 120"))
+}
+
+fn stock_add(change: &str) -> Result<StockChange, String> {
+    match change.parse::<i64>() {
+        Ok(0) => Err("adds nothing: leave it empty, or write how many to add".to_owned()),
+        Ok(change) if change.unsigned_abs() <= MOST_COUNTED => Ok(StockChange::Add(change)),
+        _ => Err(format!("must be a whole number from -{MOST_COUNTED} to {MOST_COUNTED}, such as 12 or -3")),
+    }
+}
+
 /// The name of each column of a file.
 struct Columns(Vec<&'static str>);
 
@@ -186,13 +220,16 @@ impl Columns {
         let (mut names, mut faults) = (Vec::new(), Faults::default());
         for field in header {
             let text = String::from_utf8_lossy(field.trim_ascii());
-            match COLUMNS.iter().find(|name| **name == text) {
+            match COLUMNS.iter().chain(&STOCK).find(|name| **name == text) {
                 Some(name) if names.contains(name) => faults.add(format!("the column {name}"), "stands there twice"),
                 Some(name) => names.push(*name),
-                None if STOCK.contains(&&*text) => {
-                    faults.add(format!("the column {text}"), "cannot be imported yet: leave it out, stock is not changed by imports");
+                None if text == QUANTITY => {
+                    faults.add("the column quantity", "may mean a count or a delivery: name it stock_set or stock_add");
                 }
-                None => faults.add(format!("the column {text:?}"), format!("is not known; there are {}", COLUMNS.join(","))),
+                None => {
+                    let known = COLUMNS.into_iter().chain(STOCK).collect::<Vec<_>>().join(",");
+                    faults.add(format!("the column {text:?}"), format!("is not known; there are {known}"));
+                }
             }
         }
         for needed in NEEDED.iter().filter(|needed| !names.contains(needed)) {
@@ -201,7 +238,7 @@ impl Columns {
         if faults.0.is_empty() { Ok(Self(names)) } else { Err(faults.joined()) }
     }
 
-    fn product(&self, fields: &ByteRecord) -> Result<ImportedProduct, String> {
+    fn product(&self, fields: &ByteRecord) -> Result<(ImportedProduct, Option<StockChange>), String> {
         if fields.len() != self.0.len() {
             return Err(format!("the line has {} fields, the header has {}", fields.len(), self.0.len()));
         }
@@ -218,6 +255,8 @@ impl Columns {
                 "description" => told.description = Some(filled),
                 "active" => told.active = filled.and_then(|text| faults.keep("active", active(&text))),
                 "price" => told.amount = filled,
+                "stock_set" => told.stock_set = filled,
+                "stock_add" => told.stock_add = filled,
                 _ => told.currency = filled,
             }
         }
@@ -229,7 +268,7 @@ fn active(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| format!("is {text:?}: write true or false"))
 }
 
-fn product_of_json(line: &[u8]) -> Result<ImportedProduct, String> {
+fn product_of_json(line: &[u8]) -> Result<(ImportedProduct, Option<StockChange>), String> {
     let value = serde_json::from_slice(line).map_err(|fault| format!("the line is not JSON: {fault}"))?;
     let Value::Object(fields) = value else { return Err("the line is not a JSON object".to_owned()) };
     let (mut told, mut faults) = (Told::default(), Faults::default());
@@ -247,6 +286,11 @@ fn product_of_json(line: &[u8]) -> Result<ImportedProduct, String> {
             ("price", Value::Null) => {}
             ("price", Value::Object(money)) => (told.amount, told.currency) = money_of_json(money, &mut faults),
             ("price", _) => faults.add("price", r#"must be an object such as {"amount":"12.99","currency":"GBP"}, or null"#),
+            ("stock_set" | "stock_add", Value::Null) => {}
+            ("stock_set", Value::Number(count)) => told.stock_set = Some(count.to_string()),
+            ("stock_add", Value::Number(change)) => told.stock_add = Some(change.to_string()),
+            (name @ ("stock_set" | "stock_add"), other) => faults.add(name, format!("is {other}: write a whole number without quotes")),
+            (QUANTITY, _) => faults.add("the field quantity", "may mean a count or a delivery: name it stock_set or stock_add"),
             (name, _) => faults.add(format!("the field {name:?}"), "is not known"),
         }
     }
