@@ -3,6 +3,7 @@
 //! Each is one HTTP thread of actix-web with the API's own limits, without middleware, metrics or checks, and answers
 //! what the API answers. They are processes of their own, so that they are pinned and measured like the API.
 
+use crate::locked;
 use actix_web::http::header::ContentType;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use anyhow::Context;
@@ -54,6 +55,8 @@ pub(crate) enum Kind {
     Trim,
     /// A view is an XADD; the worker runs one statement an entry and acknowledges it.
     Stream,
+    /// A reservation is one transaction in MySQL, which locks the rows of its stock.
+    Locked,
 }
 
 impl Kind {
@@ -64,13 +67,14 @@ impl Kind {
             Self::Textbook => "textbook",
             Self::Trim => "trim",
             Self::Stream => "stream",
+            Self::Locked => "locked",
         }
     }
 
     /// The command that tells how many views wait, and the key that they wait in; none where nothing waits.
     pub(crate) fn queue(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Self::Bare | Self::Direct => None,
+            Self::Bare | Self::Direct | Self::Locked => None,
             Self::Textbook | Self::Trim => Some(("LLEN", LIST)),
             Self::Stream => Some(("XLEN", STREAM)),
         }
@@ -92,15 +96,15 @@ pub(crate) struct Setup {
 }
 
 /// Made in the HTTP thread: everything of a request happens there, without a hand-over.
-struct Stores {
-    pool: Pool,
+pub(crate) struct Stores {
+    pub(crate) pool: Pool,
     redis: tokio::sync::OnceCell<MultiplexedConnection>,
     redis_url: String,
     product: web::Bytes,
 }
 
 type Failure = Box<dyn std::error::Error>;
-type Answer = Result<HttpResponse, Failure>;
+pub(crate) type Answer = Result<HttpResponse, Failure>;
 
 /// Serves until it is killed.
 ///
@@ -130,10 +134,12 @@ pub(crate) fn serve(kind: Kind, setup: Setup) -> anyhow::Result<()> {
 
 fn routes(config: &mut web::ServiceConfig, kind: Kind) {
     config.route("/v1/products/{id}", web::get().to(product)).route("/v1/products/{id}/price", web::put().to(set_price));
+    config.route("/v1/reservations", web::post().to(locked::reserve));
+    config.route("/v1/reservations/{id}/commit", web::post().to(locked::commit));
     let views = web::resource("/v1/products/{id}/views");
     config.service(match kind {
         Kind::Bare => views.route(web::post().to(bare_view)),
-        Kind::Direct => views.route(web::post().to(direct_view)),
+        Kind::Direct | Kind::Locked => views.route(web::post().to(direct_view)),
         Kind::Textbook => views.route(web::post().to(textbook_view)),
         Kind::Trim => views.route(web::post().to(list_view)),
         Kind::Stream => views.route(web::post().to(stream_view)),

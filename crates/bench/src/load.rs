@@ -1,9 +1,9 @@
 //! The load generator: N connections, each sends its next request when the last one was answered (closed loop).
 //!
-//! Runs on one core, all connections on the runtime of the caller. Any answer but 2xx ends the whole run: a server
+//! Runs on one core, all connections on the runtime of the caller. Any answer but the expected ends the whole run: a server
 //! that refuses is not fast.
 
-use crate::connection::{ANSWER_LIMIT, Connection};
+use crate::connection::{ANSWER_LIMIT, Answer, Connection};
 use crate::requests::Requests;
 use anyhow::{Context, bail};
 use hdrhistogram::Histogram;
@@ -72,7 +72,7 @@ struct Seen {
 /// Sends `requests` over `clients` connections.
 ///
 /// # Errors
-/// An answer that is not 2xx, a broken connection, or no answer.
+/// An answer that is not expected (2xx but for what is sold out), a broken connection, or no answer.
 pub(crate) async fn run(address: SocketAddr, requests: &Arc<Requests>, clients: usize, end: End) -> anyhow::Result<Slice> {
     let mut connections = Vec::with_capacity(clients);
     for _ in 0..clients {
@@ -103,19 +103,29 @@ pub(crate) async fn run(address: SocketAddr, requests: &Arc<Requests>, clients: 
 }
 
 async fn client(shared: Arc<Shared>, mut connection: Connection) -> anyhow::Result<()> {
-    let mut began = Instant::now();
+    let (mut began, mut buffer) = (Instant::now(), Vec::new());
     while shared.goes_on(began) {
-        let request = shared.requests.next();
+        let request = shared.requests.next(&mut buffer);
         let answer = connection.exchange(request).await?;
-        if !answer.is_success() {
-            let request = String::from_utf8_lossy(request).lines().next().unwrap_or_default().to_owned();
-            bail!("{request} was answered with {}: {}", answer.status, String::from_utf8_lossy(answer.body));
+        if !shared.requests.expects(&answer) {
+            bail!(unexpected(request, &answer));
+        }
+        if let Some(request) = shared.requests.next_after(&answer)? {
+            let answer = connection.exchange(&request).await?;
+            if !answer.is_success() {
+                bail!(unexpected(&request, &answer));
+            }
         }
         let ended = Instant::now();
         shared.note(began, ended);
         began = ended;
     }
     Ok(())
+}
+
+fn unexpected(request: &[u8], answer: &Answer<'_>) -> String {
+    let request = String::from_utf8_lossy(request).lines().next().unwrap_or_default().to_owned();
+    format!("{request} was answered with {}: {}", answer.status, String::from_utf8_lossy(answer.body))
 }
 
 impl Shared {

@@ -8,6 +8,7 @@ use crate::report::{Cpu, Line, Mark, Side, Unit};
 use crate::requests::{PRICE_SPAN, PRODUCTS, Popularity, Requests};
 use crate::rows::{EVERYSEC, Plan};
 use crate::stack::{Baseline, OURS, Stack, THEIRS};
+use crate::stock::{Goods, Opened};
 use crate::usage::{Used, Who, between};
 use anyhow::ensure;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub(crate) enum Work {
     Get,
     View(Popularity),
     Price,
+    Reserve(Goods),
 }
 
 /// One comparison.
@@ -37,7 +39,7 @@ pub(crate) struct Versus {
     /// How Redis syncs its log.
     pub(crate) fsync: &'static str,
     pub(crate) mark: Option<Mark>,
-    /// Of the p99, as a figure of its own.
+    /// Of the p99, as a figure of its own: of its ratio, or of ours alone where stock is reserved.
     pub(crate) mark_p99: Option<Mark>,
 }
 
@@ -76,7 +78,12 @@ impl Versus {
             Work::View(popularity) => Requests::views(popularity, SEED),
             // A row that set the prices of another would change nothing.
             Work::Price => Requests::prices(self.clients * PRICE_SPAN),
+            Work::Reserve(goods) => Requests::reservations(goods, SEED),
         });
+        let opened = match self.work {
+            Work::Reserve(goods) => Some(Opened::new(stack, goods, baseline.address).await?),
+            _ => None,
+        };
         if self.work == Work::Get {
             load::run(stack.api(), &Arc::new(Requests::each_once()), self.clients, End::Answered(PRODUCTS as u64)).await?;
         }
@@ -92,7 +99,11 @@ impl Versus {
                 progress.advance(plan.warm + plan.measured);
             }
         }
-        let line = self.line(stack, &turns, left_behind)?;
+        let mut line = self.line(stack, &turns, left_behind)?;
+        if let Some(opened) = opened {
+            let answered = [&turns[0], &turns[1]].map(|turns| turns.iter().map(|turn| turn.slice.answered).sum());
+            line = line.note(opened.account(stack, answered).await?);
+        }
         Ok([Some(line), self.line_of_p99(&turns)].into_iter().flatten().collect())
     }
 
@@ -112,6 +123,8 @@ impl Versus {
                 stack.wait_drained().await?;
             }
             Work::Price => ensure_prices(answered, prices_in(stack, OURS).await? - prices)?,
+            // After the last round, with the baseline's.
+            Work::Reserve(_) => {}
         }
         Ok(turn)
     }
@@ -144,6 +157,7 @@ impl Versus {
     pub(crate) fn title_of_p99(&self) -> String {
         match self.work {
             Work::Price => self.title.replace("p50", "p99"),
+            Work::Reserve(_) => self.title.split(" :").next().unwrap_or_default().to_owned() + " p99",
             _ => self.title.replacen(" :", " p99 :", 1),
         }
     }
@@ -151,6 +165,10 @@ impl Versus {
     fn line_of_p99(&self, turns: &[Vec<Turn>; 2]) -> Option<Line> {
         let mark = self.mark_p99?;
         let sides: Vec<Side> = turns.iter().map(|turns| side(turns)).collect();
+        if let Work::Reserve(_) = self.work {
+            let line = Line::figure(self.row, self.title_of_p99(), Unit::Milliseconds, sides[0].p99_millis, Some(mark));
+            return Some(line.of_sides(sides));
+        }
         let millis = |turn: &Turn| turn.slice.millis(0.99);
         let pairs: Vec<(f64, f64)> = turns[0].iter().map(millis).zip(turns[1].iter().map(millis)).collect();
         let line = Line::figure(self.row, self.title_of_p99(), Unit::Milliseconds, sides[0].p99_millis, None);

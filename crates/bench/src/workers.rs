@@ -39,7 +39,7 @@ pub(crate) async fn run(kind: Kind, mysql_url: String, redis_url: String) -> any
         Kind::Textbook => pop(&pool, &redis_url).await,
         Kind::Trim => trim(&pool, &redis_url).await,
         Kind::Stream => consume(&pool, &redis_url).await,
-        Kind::Bare | Kind::Direct => bail!("the baseline `{}` has no queue, and so no worker", kind.name()),
+        Kind::Bare | Kind::Direct | Kind::Locked => bail!("the baseline `{}` has no queue, and so no worker", kind.name()),
     }
 }
 

@@ -10,14 +10,16 @@ const BENCH_HELP: &str = "\
 cargo xtask bench [--quick] [--only ROW...]
 cargo xtask bench [--quick] --kills [--seed S]
 
-Measures reads, views, prices and the drain beside the simplest servers that do the same, in less than
-five minutes after the build, and prints one table of ratios; it is also in target/bench/latest.md and
-latest.json. A missed mark is no failure; an error answer and a lost or doubled view are.
+Measures reads, views, prices, reservations and the drain beside the simplest servers that do the same, in
+less than six minutes after the build, and prints one table of ratios; it is also in target/bench/latest.md
+and latest.json. A missed mark is no failure; an error answer, a lost or doubled view and a piece that was
+reserved and not acknowledged, or the other way round, are.
 
   --quick        few and short rounds: shows that it works, its figures say little
   --only ROW...  these rows only: get-64, get-256, view-64, view-256, view-always-64, view-always-256,
-                 direct-zipf, direct-hot, textbook, trim, stream, price-1, price-16, batch, hot, drain, outage,
-                 live, idle, memory (judged only after the whole table), slow; or all of a kin, such as get
+                 direct-zipf, direct-hot, textbook, trim, stream, price-1, price-16, stock-hot, stock-bought,
+                 stock-baskets, stock-sold-out, batch, hot, drain, outage, live, idle, memory (judged only
+                 after the whole table), slow; or all of a kin, such as get or stock
   --kills        another table instead, in about five minutes, also in target/bench/kills.md: what this design, one
                  UPDATE a view and three queues answer and leave behind at full load, and what they lose and double
                  when worker and API are killed with -9 twenty times each; fails if this design loses or doubles
