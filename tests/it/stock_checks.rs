@@ -1,8 +1,9 @@
 //! Whether stock is what its movements and reservations say: the worker's walk over it, and `inventoryctl check`.
 
-use harness::{Program, SOON, Shop, eventually};
+use harness::{Program, Reply, SOON, Shop, eventually};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use storage::MySql;
 use storage::mysql::stock_checks::{self, Among, Base, Figures, PIECE};
 use telemetry::metrics::{Registry, StoreMetrics};
@@ -231,6 +232,44 @@ async fn an_active_reservation_counts_however_old_its_id_is_and_whoever_made_it(
     }
     shop.run("UPDATE reservations SET state = 'released'").await;
     assert_eq!(uneven(&shop, Base::Subtotals).await, []);
+}
+
+/// Every product is reserved, sold and given back many times a second while looks at it follow each other.
+#[tokio::test]
+async fn stock_that_moves_all_the_time_is_even_at_every_look() {
+    const BUSY: Duration = Duration::from_secs(4);
+    let shop = Shop::start().await;
+    shop.products(4).await;
+    for id in 1..=4 {
+        stocked(&shop, id, 1_000_000).await;
+    }
+    let api = shop.api().await;
+    let until = Instant::now() + BUSY;
+    let client = async |number: u64| {
+        let mut ended = 0_u64;
+        while Instant::now() < until {
+            let items = json!([{"product_id": 1 + ended % 4, "quantity": 1 + number}, {"product_id": 1 + (ended + 1) % 4, "quantity": 2}]);
+            let request = api.request("POST", "/v1/reservations").header("idempotency-key", format!("{number}-{ended}"));
+            let made = Reply::to(request.json(&json!({"items": items}))).await;
+            assert_eq!(made.status, 201, "{made:?}");
+            let end = if ended.is_multiple_of(3) { "release" } else { "commit" };
+            ended += u64::from(api.send("POST", &format!("{}/{end}", made.header("location")), "").await.status == 200);
+        }
+        ended
+    };
+    let looks = async {
+        let mut looks = 0_u64;
+        while Instant::now() < until {
+            assert_eq!(uneven(&shop, Base::KeepingSubtotals).await, []);
+            looks += 1;
+        }
+        looks
+    };
+    let (ended, looks) = tokio::join!(futures_util::future::join_all((0..8).map(client)), looks);
+    let ended: u64 = ended.iter().sum();
+    println!("{ended} reservations made and ended, {looks} looks");
+    assert!(ended > 100 && looks > 10, "{ended} reservations made and ended, {looks} looks");
+    assert_eq!(uneven(&shop, Base::FirstMovement).await, []);
 }
 
 /// The second statement of that migration, for stock that plain SQL wrote before it.
