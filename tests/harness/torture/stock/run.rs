@@ -27,12 +27,12 @@ const PEACE_MS: std::ops::Range<u64> = 250..1_000;
 
 /// After the last fault they go on so long at least, and until a round has seen enough, for a while.
 const LAST_PEACE: Duration = Duration::from_secs(2);
-const LONGEST_WAIT: Duration = Duration::from_secs(20);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a round must have seen to say anything.
-const FEWEST_RESERVED: u64 = 300;
-const FEWEST_REFUSED: u64 = 30;
+const FEWEST_RESERVED: u64 = 100;
+const FEWEST_REFUSED: u64 = 15;
 const FEWEST_SNAPSHOTS: u64 = 10;
 
 /// In one round of so many Redis is away from the first to the last.
@@ -255,6 +255,6 @@ mod tests {
     #[test]
     fn a_round_in_which_little_happened_says_nothing() {
         assert_eq!(too_little([FEWEST_RESERVED, FEWEST_REFUSED, FEWEST_SNAPSHOTS]), None);
-        assert_eq!(too_little([5_000, 29, 50]).as_deref(), Some("29 refusals in a round, and 30 are the fewest"));
+        assert_eq!(too_little([5_000, 14, 50]).as_deref(), Some("14 refusals in a round, and 15 are the fewest"));
     }
 }
