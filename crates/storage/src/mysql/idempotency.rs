@@ -4,7 +4,7 @@
 //! change is. Whoever comes with the same key meanwhile waits for that transaction by the lock of its row. A refusal rolls
 //! back and leaves nothing, so that it is judged afresh the next time.
 
-use super::{DUPLICATE_KEY, LOCK_WAIT_TIMEOUT, MySql, RETENTION_PIECE, Tx, take};
+use super::{DUPLICATE_KEY, LOCK_WAIT_TIMEOUT, MySql, RETENTION_PIECE, Tx, take, values_list};
 use crate::{Error, Kind};
 use mysql_async::Row;
 use serde_json::{Value, json};
@@ -111,18 +111,21 @@ pub async fn find_all(tx: &mut Tx, keys: &[&Key]) -> Result<Vec<(usize, Begun)>,
     rows.into_iter().map(found).collect()
 }
 
-/// Takes new keys and keeps what is answered under them; COMMIT follows.
+/// Takes new keys, in their order, and keeps what is answered under them; COMMIT follows.
 ///
 /// # Errors
 /// `Conflict` where another took one of the keys meanwhile.
 pub async fn add(tx: &mut Tx, kept: &[(&Key, &Answer)]) -> Result<(), Error> {
+    let mut kept = kept.to_vec();
+    kept.sort_unstable_by(|(one, _), (other, _)| (&one.token, one.route, &one.key).cmp(&(&other.token, other.route, &other.key)));
     let row = |(key, answer): &(&Key, &Answer)| {
-        let request: String = key.request.iter().map(|byte| format!("{byte:02x}")).collect();
         let Answer { status, etag, location, body } = answer;
-        json!([key.token, key.route, key.key, request, status, etag, location, String::from_utf8_lossy(body)])
+        let name = (&key.token, key.route, &key.key);
+        [name.0.into(), name.1.into(), name.2.into(), key.request[..].into(), status.into(), etag.into(), location.into(), body.into()]
     };
-    let list = Value::from_iter(kept.iter().map(row)).to_string();
-    match tx.execute(include_str!("sql/add_idempotency.sql"), (list,)).await {
+    let rows = values_list(kept.iter().map(row));
+    let sql = format!("INSERT INTO idempotency (token, route, idempotency_key, request, status, etag, location, body) VALUES {rows}");
+    match tx.execute(&sql, ()).await {
         Err(error) if error.code() == Some(DUPLICATE_KEY) => Err(Error::new(Kind::Conflict, "another took an idempotency key meanwhile")),
         added => added.map(|_| ()),
     }

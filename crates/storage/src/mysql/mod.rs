@@ -375,6 +375,24 @@ pub(crate) fn take<T: FromValue>(row: &mut Row, column: &str) -> Result<T, Error
     }
 }
 
+/// Rows for VALUES, written out as the driver writes literals: text is quoted and escaped, what is no text is hexadecimal. (None of
+/// our sessions has NO_BACKSLASH_ESCAPES.) How many rows there are differs from time to time, so that a prepared statement would
+/// be another each time.
+pub(crate) fn values_list<const COLUMNS: usize>(rows: impl IntoIterator<Item = [mysql_async::Value; COLUMNS]>) -> String {
+    let mut list = String::new();
+    for row in rows {
+        list.push_str(if list.is_empty() { "(" } else { ",(" });
+        for (place, value) in row.iter().enumerate() {
+            if place > 0 {
+                list.push(',');
+            }
+            list.push_str(&value.as_sql(false));
+        }
+        list.push(')');
+    }
+    list
+}
+
 /// `1,2,3`: numbers are safe to inline.
 pub(crate) fn number_list(numbers: impl IntoIterator<Item = u64>) -> String {
     let mut list = String::new();
@@ -390,6 +408,14 @@ pub(crate) fn number_list(numbers: impl IntoIterator<Item = u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_written_out_so_that_text_stays_within_its_quotes() {
+        let rows =
+            [["it's \\ \"so\"".into(), 7_u64.into(), None::<String>.into()], ["é\0\n".into(), (-1_i64).into(), [0xFF_u8, 0][..].into()]];
+        assert_eq!(values_list(rows), r#"('it\'s \\ \"so\"',7,NULL),('é\0\n',-1,0xFF00)"#);
+        assert_eq!(values_list::<1>([]), "");
+    }
 
     #[test]
     fn both_servers_errors_are_of_the_same_kinds() {

@@ -3,7 +3,7 @@
 //! Only the crate `stock` calls what changes them, inside the transaction that changes the stock. Rows of reservations are locked
 //! before those of stock, in the order of their ids.
 
-use super::{MySql, Tx, number_list, products, take};
+use super::{MySql, Tx, number_list, products, take, values_list};
 use crate::{Error, Kind};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use domain::ProductId;
@@ -105,19 +105,24 @@ pub async fn products_of(mysql: &MySql, ids: &[Uuid]) -> Result<HashMap<Uuid, Ve
     Ok(found)
 }
 
-/// Writes new reservations with their lines.
+/// Writes new reservations with their lines, in the order of their ids.
 ///
 /// # Errors
 /// As any statement.
 pub async fn insert(tx: &mut Tx, reservations: &[&Reservation]) -> Result<(), Error> {
+    let mut reservations = reservations.to_vec();
+    reservations.sort_unstable_by_key(|it| it.id);
     let row = |it: &&Reservation| {
-        let (expires_at, created_at) = (text(it.expires_at), text(it.created_at));
-        json!([it.id, it.state.as_str(), it.reference, it.actor, expires_at, created_at])
+        let (id, created_at) = (it.id.to_string(), it.created_at.naive_utc());
+        let (reference, actor) = (it.reference.as_ref().into(), it.actor.as_ref().into());
+        [id.into(), it.state.as_str().into(), reference, actor, it.expires_at.naive_utc().into(), created_at.into(), created_at.into()]
     };
-    let list = Value::from_iter(reservations.iter().map(row)).to_string();
-    tx.execute(include_str!("sql/add_reservations.sql"), (list,)).await?;
-    let lines = reservations.iter().flat_map(|it| it.lines.iter().map(|line| json!([it.id, line.product_id, line.quantity])));
-    tx.execute(include_str!("sql/add_reservation_items.sql"), (Value::from_iter(lines).to_string(),)).await.map(|_| ())
+    let rows = values_list(reservations.iter().map(row));
+    let sql = format!("INSERT INTO reservations (id, state, reference, actor, expires_at, created_at, updated_at) VALUES {rows}");
+    tx.execute(&sql, ()).await?;
+    let lines = reservations.iter().flat_map(|it| it.lines.iter().map(|line| (it.id.to_string(), line)));
+    let rows = values_list(lines.map(|(id, line)| [id.into(), line.product_id.get().into(), line.quantity.into()]));
+    tx.execute(&format!("INSERT INTO reservation_items (reservation_id, product_id, quantity) VALUES {rows}"), ()).await.map(|_| ())
 }
 
 /// Sets the state of reservations that this transaction has locked.

@@ -4,7 +4,7 @@
 //! Whatever locks several products does it in the order of their ids, so that no two transactions wait for each other.
 
 use super::reservations::time;
-use super::{MySql, Tx, number_list, products, take};
+use super::{MySql, Tx, number_list, products, take, values_list};
 use crate::{Error, Kind};
 use chrono::{DateTime, Utc};
 use domain::ProductId;
@@ -187,24 +187,28 @@ pub async fn set(tx: &mut Tx, changed: &[(ProductId, Level, Level)]) -> Result<(
 /// # Errors
 /// As any statement.
 pub async fn add_movements(tx: &mut Tx, movements: &[Movement]) -> Result<(), Error> {
-    let row = |(place, movement): (usize, &Movement)| {
+    let row = |movement: &Movement| {
         let Movement { product_id, kind, delta, reserved_delta, level, reason, reference, actor, reservation } = movement;
-        json!([
-            place,
-            product_id,
-            kind.as_str(),
-            delta,
-            reserved_delta,
-            level.on_hand,
-            level.reserved,
-            reason,
-            reference,
-            actor,
-            reservation
-        ])
+        let (kind, reservation) = (kind.as_str(), reservation.map(|id| id.to_string()));
+        [
+            product_id.get().into(),
+            kind.into(),
+            delta.into(),
+            reserved_delta.into(),
+            level.on_hand.into(),
+            level.reserved.into(),
+            reason.into(),
+            reference.into(),
+            actor.into(),
+            reservation.into(),
+        ]
     };
-    let list = Value::from_iter(movements.iter().enumerate().map(row)).to_string();
-    tx.execute(include_str!("sql/add_movements.sql"), (list,)).await.map(|_| ())
+    let sql = format!(
+        "INSERT INTO stock_movements (product_id, kind, delta, reserved_delta, on_hand, reserved, reason, reference, actor, reservation_id) \
+         VALUES {}",
+        values_list(movements.iter().map(row))
+    );
+    tx.execute(&sql, ()).await.map(|_| ())
 }
 
 /// At most `limit` rows of a product's ledger that stand before the row `before`, the newest first.
