@@ -28,6 +28,13 @@ pub const MOST_WAITING: usize = 10_000;
 /// How long a change waits at most before it is begun; then its caller would soon give up.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Those who were answered together come back together, one by one: a group that began with the first of them would be a whole
+/// transaction for a few (groups of 5 and of 60 in turn, with 64 buyers). So after a group of at least so many as many are waited
+/// for, and no longer than this: with 64 buyers of one product and all servers on one core that was 5,900 reservations a second
+/// instead of 5,100, at the same p99.
+const CROWD: usize = 8;
+const LINGER: Duration = Duration::from_millis(2);
+
 /// How often rows that another system holds are looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -72,6 +79,8 @@ struct Queue {
     stock: Stock,
     receiver: mpsc::Receiver<Waiting>,
     waiting: VecDeque<Waiting>,
+    /// Size of the last group.
+    last: usize,
     /// Products whose rows somebody held for longer than the lock wait; looked at again at that time.
     held: BTreeSet<ProductId>,
     look_again: Instant,
@@ -83,7 +92,7 @@ impl Combiner {
     pub fn start(stock: Stock) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = mpsc::channel(MOST_WAITING);
         let (waiting, held) = (VecDeque::new(), BTreeSet::new());
-        let queue = Queue { stock: stock.clone(), receiver, waiting, held, look_again: Instant::now() };
+        let queue = Queue { stock: stock.clone(), receiver, waiting, last: 0, held, look_again: Instant::now() };
         stock.metrics.stock.waiting_limit.set_count(MOST_WAITING as u64);
         (Self { sender, stock }, tokio::spawn(queue.run()))
     }
@@ -133,6 +142,13 @@ impl Queue {
             let Some(first) = self.receiver.recv().await else { return false };
             self.waiting.push_back(first);
         }
+        let until = Instant::now() + LINGER;
+        while self.last >= CROWD
+            && self.waiting.len() < self.last
+            && let Ok(Some(next)) = tokio::time::timeout_at(until.into(), self.receiver.recv()).await
+        {
+            self.waiting.push_back(next);
+        }
         while self.waiting.len() < MOST_WAITING
             && let Ok(next) = self.receiver.try_recv()
         {
@@ -170,6 +186,7 @@ impl Queue {
 
     async fn apply(&mut self, group: Vec<Waiting>) {
         let asks: Arc<[Ask]> = group.iter().map(|waiting| waiting.ask.clone()).collect();
+        self.last = asks.len();
         self.stock.metrics.stock.group_changes.observe_count(asks.len() as u64);
         let error = match self.stock.apply(asks.clone()).await {
             Ok(outcomes) => {
