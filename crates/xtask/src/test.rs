@@ -19,12 +19,12 @@ const PARTS: &[(&str, &str)] = &[
     ("tests", "test --workspace --locked"),
 ];
 
-/// The protocols of prices and views, and what differs between the servers.
+/// The protocols of prices, views and stock, and what differs between the servers.
 const SMOKE: &[(&str, &str)] = &[
     ("programs", "build --workspace --bins --locked"),
     (
         "tests",
-        "test --package tests --test it --locked -- smoke:: cache:: check:: views:: dead_letters:: faults::prices:: faults::pushes::",
+        "test --package tests --test it --locked -- smoke:: cache:: check:: views:: stock:: reservations:: stock_checks:: dead_letters:: faults::prices:: faults::pushes::",
     ),
 ];
 
