@@ -1,6 +1,6 @@
 //! The tables `stock` and `stock_movements`: what is on hand and reserved, and the ledger of every change.
 //!
-//! Only the crate `stock` calls what changes them, in this order inside one transaction: [`lock`], [`set`], [`add_movements`].
+//! Only the crate `stock` calls what changes them (`stock_mend.rs` mends the books beside it), in this order inside one transaction: [`lock`], [`set`], [`add_movements`].
 //! Whatever locks several products does it in the order of their ids, so that no two transactions wait for each other.
 
 use super::reservations::time;
@@ -12,37 +12,13 @@ use domain::stock::Level;
 use mysql_async::Row;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
-use telemetry::metrics::MysqlOp;
+pub use telemetry::metrics::StockKind as MovementKind;
+use telemetry::metrics::{Label, MysqlOp};
 use uuid::Uuid;
 
 /// Rows locked by one statement; from 1,000 on MariaDB takes a list for a table of its own, and nothing says in which order
 /// rows are locked then (`in_predicate_conversion_threshold`).
 const LOCKED_AT_ONCE: usize = 500;
-
-/// Why stock changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MovementKind {
-    Count,
-    Adjustment,
-    Reserve,
-    Commit,
-    Release,
-    Expire,
-}
-
-impl MovementKind {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Count => "count",
-            Self::Adjustment => "adjustment",
-            Self::Reserve => "reserve",
-            Self::Commit => "commit",
-            Self::Release => "release",
-            Self::Expire => "expire",
-        }
-    }
-}
 
 /// A change of one product's stock that is to be written down.
 #[derive(Debug, Clone, PartialEq, Eq)]
