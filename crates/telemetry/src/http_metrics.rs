@@ -3,6 +3,7 @@
 //! The table of routes is the closed label set: what matches none of them is counted as one route, `unmatched`,
 //! and a status that the table does not name as `other`.
 
+use crate::distribution::Distribution;
 use crate::instruments::{Counter, Histogram};
 use prometheus::{HistogramVec, IntCounterVec};
 use std::sync::Arc;
@@ -58,6 +59,17 @@ impl HttpMetrics {
         found.map(|(_, metrics)| Arc::clone(metrics))
     }
 
+    /// All requests until now, whatever their route.
+    #[must_use]
+    pub fn answered(&self) -> Answered {
+        let mut all = Answered::default();
+        for metrics in self.routes.iter().map(|(_, metrics)| metrics).chain([&self.unmatched]) {
+            all.failed += metrics.statuses.iter().filter(|(status, _)| *status >= 500).map(|(_, counter)| counter.get()).sum::<u64>();
+            all.seconds.add(&metrics.seconds.distribution());
+        }
+        all
+    }
+
     /// The handle for requests that no route took.
     #[must_use]
     pub fn unmatched(&self) -> Arc<RouteMetrics> {
@@ -74,6 +86,15 @@ fn statuses_of(spec: &RouteSpec) -> Vec<u16> {
         }
     }
     statuses
+}
+
+/// What was answered until one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Answered {
+    /// With 500 or above.
+    pub failed: u64,
+    /// How long all of them took, seconds.
+    pub seconds: Distribution,
 }
 
 /// One route's counters and histogram.
@@ -125,5 +146,7 @@ mod tests {
         has(&registry, &format!("{} 0", series("method=\"PUT\",route=\"/v1/products/{id}/price\"", "503")));
         has(&registry, &format!("inventory_http_request_duration_seconds_count{{{product}}} 6"));
         assert!(http.route("GET", "/v1/products/42").is_none());
+        let all = http.answered();
+        assert_eq!((all.failed, all.seconds.total()), (1, 7));
     }
 }

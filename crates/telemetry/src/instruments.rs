@@ -4,8 +4,9 @@
 //! process and panics on a mistake in a name; nothing here can fail later.
 
 use crate::Build;
+use crate::distribution::Distribution;
 use crate::labels::Label;
-use prometheus::core::Collector;
+use prometheus::core::{Collector, Metric};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, TextEncoder};
 use std::marker::PhantomData;
 use std::ops::Index;
@@ -108,6 +109,15 @@ impl Histogram {
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0.get_sample_count()
+    }
+
+    /// All observations until now. Some microseconds, so once a second and not for each request.
+    #[must_use]
+    pub fn distribution(&self) -> Distribution {
+        let read = self.0.metric();
+        let read = read.get_histogram();
+        let cumulative = read.get_bucket().iter().map(|bucket| (bucket.upper_bound(), bucket.cumulative_count())).collect();
+        Distribution::new(cumulative, read.get_sample_count())
     }
 }
 

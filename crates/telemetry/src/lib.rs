@@ -4,6 +4,7 @@
 //! It knows no store and no domain type: others tell it what happened, it never goes to look.
 
 pub mod config;
+mod distribution;
 pub mod health;
 mod http_metrics;
 mod instruments;

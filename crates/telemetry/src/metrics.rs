@@ -4,7 +4,8 @@
 //! made once per process from its [`Registry`]; making it twice on one registry panics. Recording costs a few
 //! atomic additions and never fails. No label ever carries an id or a path as it was sent.
 
-pub use crate::http_metrics::{COMMON_STATUSES, HttpMetrics, RouteMetrics, RouteSpec};
+pub use crate::distribution::Distribution;
+pub use crate::http_metrics::{Answered, COMMON_STATUSES, HttpMetrics, RouteMetrics, RouteSpec};
 pub use crate::instruments::{ByLabel, ByPair, Counter, Gauge, Histogram, Registry, SecondsGauge};
 pub use crate::labels::{
     BatchResult, CacheResult, CheckField, DrainStage, Emptied, ErrorKind, IdempotencyResult, Invariant, KeptTable, Label, MysqlOp,
