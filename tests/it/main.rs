@@ -66,6 +66,7 @@ mod startup;
 mod stock;
 mod stock_checks;
 mod stock_replay;
+mod stream;
 mod structure;
 mod tail;
 mod telemetry;

@@ -2,6 +2,7 @@
 //!
 //! Both use the same functions of `storage`. All stand in one scope, so that who may use them is asked in one place.
 
+use crate::console::{self, history::History};
 use crate::error::ApiError;
 use crate::input::fields::{self, Faults, Reader};
 use crate::input::json::Json;
@@ -43,9 +44,11 @@ const MOST_LISTED: u64 = 1_000;
 const MOST_IDS: usize = 10_000;
 
 /// Puts the routes into the router of the ops listener.
-pub(crate) fn configure(config: &mut ServiceConfig, state: Data<State>) {
+pub(crate) fn configure(config: &mut ServiceConfig, state: Data<State>, history: Data<History>) {
     let scope = web::scope("/v1/admin")
         .app_data(state)
+        .app_data(history)
+        .service(only(Method::GET, "/stream", web::to(console::stream)))
         .service(only(Method::GET, "/queue", web::to(queue)))
         .service(only(Method::POST, "/queue/pause", web::to(pause_queue)))
         .service(only(Method::POST, "/queue/resume", web::to(resume_queue)))
@@ -240,7 +243,7 @@ fn of_read(error: storage::Error) -> ApiError {
     }
 }
 
-fn hold_json(hold: Paused) -> Value {
+pub(crate) fn hold_json(hold: Paused) -> Value {
     json!({"since": time_text(hold.since), "by": hold.by, "reason": hold.reason})
 }
 

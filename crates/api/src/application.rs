@@ -5,6 +5,7 @@
 
 use crate::admin;
 use crate::config::Settings;
+use crate::console::{self, history::History};
 use crate::cors::{self, Origins};
 use crate::edge::{Edge, LogBudget};
 use crate::routes;
@@ -96,6 +97,7 @@ pub(crate) struct Application {
     shared: Shared,
     metrics: Metrics,
     health: Health,
+    history: History,
 }
 
 impl Application {
@@ -117,12 +119,15 @@ impl Application {
         let shared = Shared::new(&registry, limits, views, tokens.clone(), origins);
         let (server, address) = listen(&settings, shared.clone())?;
         let (stores, views) = (shared.stores.clone(), shared.views.clone());
+        let history = History::new();
+        let of_ops = history.clone();
         let admin = move |config: &mut web::ServiceConfig| {
-            admin::configure(config, web::Data::new(State::new(stores.clone(), limits, views.clone())));
+            console::configure(config);
+            admin::configure(config, web::Data::new(State::new(stores.clone(), limits, views.clone())), web::Data::new(of_ops.clone()));
         };
         let ops = serve_ops(ops_listener, Ops { registry, health: health.clone(), tokens }, admin)?;
         let addresses = [address, ops_address];
-        Ok(Self { settings, server, ops, addresses, shared, metrics, health })
+        Ok(Self { settings, server, ops, addresses, shared, metrics, health, history })
     }
 
     /// Of the API and of the ops listener; settings may have left the choice of ports to the system.
@@ -135,11 +140,13 @@ impl Application {
     /// # Errors
     /// A listener failed, or the stores refuse this process.
     pub(crate) async fn run_until_stopped(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { settings, server, ops, shared, metrics, health, .. } = self;
+        let Self { settings, server, ops, shared, metrics, health, history, .. } = self;
         let handle = server.handle();
         let mut server = tokio::spawn(server);
         // Answers to the last, so that probes see the draining.
         let _ops = AbortOnDrop(tokio::spawn(ops));
+        let sources = metrics.sources(shared.http.clone());
+        tokio::spawn(console::history::keep(history, sources, shared.stores.clone(), health.clone(), shutdown.clone()));
         let mut stores = tokio::spawn(startup::bring_up(settings, shared.stores, metrics, health.clone(), shutdown.clone()));
         tokio::select! {
             biased;

@@ -118,6 +118,9 @@ pub(crate) enum ApiError {
     /// 503: a store that this request needs is away; nothing was changed.
     #[error("a store that this request needs is away; nothing was changed")]
     Unavailable(#[source] Source),
+    /// 503: as many consoles are open as may be.
+    #[error("{most} consoles are open on this API, which is as many as may be")]
+    TooManyStreams { most: usize },
     /// 503: the view queue is at its capacity; the view was not counted.
     #[error("the view queue is full; nothing was counted")]
     OverCapacity,
@@ -166,6 +169,7 @@ impl ApiError {
             Self::Internal(_) => &problem::INTERNAL_ERROR,
             Self::Starting => &problem::STARTING,
             Self::Unavailable(_) => &problem::UNAVAILABLE,
+            Self::TooManyStreams { .. } => &problem::TOO_MANY_STREAMS,
             Self::OverCapacity => &problem::OVER_CAPACITY,
             Self::NotFlushed(_) => &problem::NOT_FLUSHED,
             Self::TimedOut => &problem::TIMED_OUT,
@@ -179,7 +183,7 @@ impl ApiError {
             Self::InProgress | Self::Starting | Self::Unavailable(_) | Self::TimedOut | Self::OutcomeUnknown(_) | Self::NotFlushed(_) => {
                 Some(HeaderValue::from_static("1"))
             }
-            Self::OverCapacity => Some(HeaderValue::from_static("2")),
+            Self::OverCapacity | Self::TooManyStreams { .. } => Some(HeaderValue::from_static("2")),
             _ => None,
         }
     }

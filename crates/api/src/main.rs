@@ -8,6 +8,7 @@ mod access;
 mod admin;
 mod application;
 mod config;
+mod console;
 mod cors;
 mod edge;
 mod error;
@@ -20,6 +21,7 @@ mod request_id;
 mod routes;
 mod startup;
 mod state;
+mod stored;
 
 use application::Application;
 use config::Settings;

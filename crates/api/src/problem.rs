@@ -143,6 +143,9 @@ problem_types! {
     OVER_CAPACITY = "over-capacity", 503, "The view queue is full",
         "As many views wait for MySQL as the queue may hold. This one was not counted.",
         "Send it again after the time in Retry-After; the queue drains as soon as MySQL keeps up.";
+    TOO_MANY_STREAMS = "too-many-streams", 503, "Too many consoles are open",
+        "Each open console holds a connection of the ops listener, of which there are few.",
+        "Close consoles that nobody looks at, or open this one on another API.";
     NOT_FLUSHED = "not-flushed", 503, "Not all views are in MySQL yet",
         "Views that were accepted before the flush were still waiting when its time was over. They are not lost.",
         "The detail names what stands in the way. Mend that, or give the flush more time with ?wait=.";

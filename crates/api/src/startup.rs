@@ -1,16 +1,16 @@
 //! Reaching the stores, while the listener already answers 503 `starting`, and looking after them from then on.
 
 use crate::config::Settings;
+use crate::console::sample::Sources;
 use crate::ingest::{self, Intake};
 use crate::state::Stores;
 use catalog::Catalog;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use stock::{Combiner, Stock};
-use storage::status::Depth;
-use storage::watch::{self, Watched};
+use storage::watch::{self, Look, Watched};
 use telemetry::health::Health;
 use telemetry::metrics::{
-    CacheMetrics, IdempotencyMetrics, IngestMetrics, PriceMetrics, QueueMetrics, Registry, StockMetrics, StoreMetrics,
+    CacheMetrics, HttpMetrics, IdempotencyMetrics, IngestMetrics, PriceMetrics, QueueMetrics, Registry, StockMetrics, StoreMetrics,
 };
 use telemetry::stop::Shutdown;
 use tokio::sync::mpsc;
@@ -26,6 +26,8 @@ pub(crate) struct Metrics {
     stock: Arc<StockMetrics>,
     pub(crate) ingest: Arc<IngestMetrics>,
     queue: Arc<QueueMetrics>,
+    /// What the last look at the stores found, for the console.
+    look: Arc<Mutex<Look>>,
 }
 
 impl Metrics {
@@ -38,7 +40,13 @@ impl Metrics {
             stock: Arc::new(StockMetrics::new(registry)),
             ingest: Arc::new(IngestMetrics::new(registry)),
             queue: Arc::new(QueueMetrics::new(registry)),
+            look: Arc::default(),
         }
+    }
+
+    /// What the console plots.
+    pub(crate) fn sources(&self, http: Arc<HttpMetrics>) -> Sources {
+        Sources { http, cache: self.cache.clone(), queue: self.queue.clone(), look: self.look.clone() }
     }
 }
 
@@ -64,11 +72,14 @@ pub(crate) async fn bring_up(
     let (stock, combining) = Combiner::start(stock);
     let reached = stores.set(Stores { catalog, intake, stock, mysql: mysql.clone(), redis: redis.clone() }).is_ok();
     debug_assert!(reached, "the stores are brought up once");
-    let note_depth = |depth: &Depth| stores.get().into_iter().for_each(|stores| stores.intake.note_depth(depth));
+    let note = |look: &Look| {
+        stores.get().zip(look.depth.as_ref()).into_iter().for_each(|(stores, depth)| stores.intake.note_depth(depth));
+        metrics.look.lock().unwrap_or_else(PoisonError::into_inner).clone_from(look);
+    };
     let watched = Watched { mysql, redis, health, stores: metrics.stores, queue: metrics.queue };
     tokio::select! {
         biased;
-        () = watch::watch(watched, note_depth, shutdown) => Ok(()),
+        () = watch::watch(watched, note, shutdown) => Ok(()),
         why = first_to_end(started) => Err(why),
         ended = combining => Err(format!("the task that changes stock ended: {ended:?}")),
     }

@@ -1,12 +1,13 @@
 //! What every long-running program does with the stores: reaches them at start, however long that takes,
 //! and looks at them once a second from then on, for its health and its metrics.
 
+use crate::mysql::dead_letters;
 use crate::mysql::migrations::{self, Refusal};
+use crate::mysql::pause::{self, Paused};
 use crate::mysql::tail::{self, Followed};
-use crate::mysql::{dead_letters, pause};
 use crate::redis::{Info, Link, Node};
 use crate::settings::StoreArgs;
-use crate::status::{self, Depth};
+use crate::status::{self, Account, Depth};
 use crate::{Kind, MySql, Redis};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -75,10 +76,25 @@ pub struct Watched {
     pub queue: Arc<QueueMetrics>,
 }
 
-/// Looks at both stores once a second until the process stops; `on_depth` hears what the queue holds.
-pub async fn watch(watched: Watched, on_depth: impl Fn(&Depth), shutdown: Shutdown) {
+/// What one look at the stores found.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    pub mysql_up: bool,
+    pub redis_up: bool,
+    /// Who holds the drain, as it was last known.
+    pub paused: Option<Paused>,
+    /// `None` while Redis is away.
+    pub depth: Option<Depth>,
+    /// `None` while either store is away.
+    pub account: Option<Account>,
+    /// Of the server with the queue; `None` while it is away.
+    pub queue: Option<Info>,
+}
+
+/// Looks at both stores once a second until the process stops; `on_look` hears what was found.
+pub async fn watch(watched: Watched, on_look: impl Fn(&Look), shutdown: Shutdown) {
     let Watched { mysql, redis, health, stores, queue } = watched;
-    let (mut looks, mut tail) = (0_u32, Tail::new());
+    let (mut looks, mut tail, mut look) = (0_u32, Tail::new(), Look::default());
     while !shutdown.is_requested() {
         let reached = mysql.ping().await;
         health.mysql(reached.as_ref().map_or_else(State::down, |()| State::Up));
@@ -86,24 +102,28 @@ pub async fn watch(watched: Watched, on_depth: impl Fn(&Depth), shutdown: Shutdo
             && let Ok(paused) = pause::state(&mysql).await
         {
             queue.paused.set(i64::from(paused.is_some()));
+            look.paused.clone_from(&paused);
             health.fact("queue", paused.map_or_else(|| "not paused".to_owned(), |paused| paused.to_string()));
         }
         let followed = if reached.is_ok() { tail::followed(&mysql).await.ok() } else { None };
         health.fact("plain SQL by others", shown(followed.as_ref(), &redis));
         tail.note(followed.as_ref(), &stores);
+        look.queue = None;
         for node in redis.nodes() {
             // A failure shows in the node's link.
             if let Ok(info) = node.info().await {
                 health.fact(format!("redis {}", node.roles().name()), facts(&info));
+                if node.roles().has_queue() {
+                    look.queue = Some(info);
+                }
             }
         }
         let state = redis_state(&redis);
         stores.redis_up(state == State::Up);
-        health.redis(state);
-        if let Ok(depth) = status::depth(&redis).await {
-            on_depth(&depth);
-            note_queue(reached.is_ok().then_some(&mysql), &redis, depth, &queue).await;
-        }
+        health.redis(state.clone());
+        (look.mysql_up, look.redis_up) = (reached.is_ok(), state == State::Up);
+        (look.depth, look.account) = queued(reached.is_ok().then_some(&mysql), &redis, &queue).await;
+        on_look(&look);
         if reached.is_ok()
             && looks.is_multiple_of(LOOKS_PER_LETTERS)
             && let Ok(letters) = dead_letters::count(&mysql).await
@@ -148,8 +168,9 @@ impl Tail {
     }
 }
 
-/// `told` is what Redis alone tells; the account, which also knows what is in MySQL, has the last word on the age.
-async fn note_queue(mysql: Option<&MySql>, redis: &Redis, told: Depth, metrics: &QueueMetrics) {
+/// What the queue holds, and where all views are. The account, which also knows what is in MySQL, has the last word on the age.
+async fn queued(mysql: Option<&MySql>, redis: &Redis, metrics: &QueueMetrics) -> (Option<Depth>, Option<Account>) {
+    let Ok(told) = status::depth(redis).await else { return (None, None) };
     metrics.depth.set_count(told.entries);
     metrics.in_flight.set_count(told.in_flight);
     metrics.views_pending.set_count(told.views);
@@ -157,12 +178,13 @@ async fn note_queue(mysql: Option<&MySql>, redis: &Redis, told: Depth, metrics: 
         Some(mysql) => status::account(mysql, redis).await.ok(),
         None => None,
     };
-    if let Some((account, _)) = &account {
+    let (depth, account) = account.map_or((told, None), |(account, depth)| (depth, Some(account)));
+    if let Some(account) = &account {
         metrics.conservation_drift.set(account.drift());
         metrics.views_lost.advance_to(account.lost);
     }
-    let depth = account.map_or(told, |(_, depth)| depth);
     metrics.oldest_age.set(Duration::from_secs_f64(depth.oldest_age_seconds(now_ms())));
+    (Some(depth), account)
 }
 
 fn facts(info: &Info) -> String {

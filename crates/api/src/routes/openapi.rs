@@ -3,7 +3,6 @@
 //! Each handler has its operation above it; here is added what many have in common: refusals, the request's id, scopes,
 //! and the digits of every currency. The document is made once; tests hold it against the table of routes.
 
-use super::docs::Stored;
 use super::schemas::Known;
 use super::{
     ENDPOINTS, Endpoint, docs, price_batches, price_reads, prices, problems, products, reservations, schemas, stock, view_counts, views,
@@ -12,6 +11,7 @@ use crate::access::Access;
 use crate::error::ApiError;
 use crate::input::query;
 use crate::problem;
+use crate::stored::Stored;
 use actix_web::{HttpRequest, HttpResponse};
 use domain::Currency;
 use serde_json::{Map, Value, json};

@@ -11,7 +11,7 @@ pub enum Roles {
 }
 
 impl Roles {
-    pub(super) fn has_queue(self) -> bool {
+    pub(crate) fn has_queue(self) -> bool {
         self != Self::Cache
     }
 

@@ -21,6 +21,7 @@ pub mod server;
 pub mod shown_views;
 pub mod view_queue;
 pub(crate) mod view_writers;
+pub mod workers;
 
 use crate::settings::StoreArgs;
 use info::Identity;

@@ -16,7 +16,7 @@ use super::event_ids::{self, Event, Fate};
 use super::keys::Keys;
 use super::scripts::SCRIPTS;
 use super::view_writers::Known;
-use super::{Node, Session};
+use super::{Node, Session, workers};
 use crate::{Error, Kind};
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Script, ScriptInvocation};
@@ -258,7 +258,10 @@ impl Tickets {
     /// Redis is away.
     pub async fn open(node: &Node, keys: &Keys) -> Result<Self, Error> {
         let ready = keys.shards().all().map(|shard| keys.queue(shard).ready.clone()).collect();
-        Ok(Self { connection: node.blocking_connection().await?, metrics: node.metrics().clone(), ready })
+        let mut connection = node.blocking_connection().await?;
+        // So that whoever runs the shop sees which workers there are; a server that refuses it serves us all the same.
+        let _ = ::redis::cmd("CLIENT").arg("SETNAME").arg(workers::own_name()).exec_async(&mut connection).await;
+        Ok(Self { connection, metrics: node.metrics().clone(), ready })
     }
 
     /// Waits for a ticket and returns its shard; `None` after `limit`.

@@ -1,0 +1,314 @@
+//! Whether all is well, in a sentence; and if not, what to do and which command to type.
+//!
+//! A pure function of what was seen, so that it says the same of the same figures. Each finding bears the name of the alert, and so
+//! of the section of `deploy/RUNBOOK.md`, that is about it; a console that is looked at says it sooner than an alert. What only
+//! workers know, such as differences that their samples met, is told by the alerts alone.
+
+use super::sample::Sample;
+use serde::Serialize;
+use std::collections::VecDeque;
+use storage::mysql::pause::Paused;
+use telemetry::health::Report;
+
+/// A drain that keeps up moves several times a second, one behind a slow MySQL every few.
+const STUCK_SECONDS: f64 = 10.0;
+
+/// Views are expected in MySQL within a second.
+const LATE_SECONDS: f64 = 60.0;
+
+/// Of the capacity of the queue, and of Redis's memory.
+const NEARLY_FULL: f64 = 0.8;
+const MEMORY_HIGH: f64 = 0.85;
+
+/// Share of answers with 500 or above that is no longer a budget of 99.9 % being used but an incident.
+const FAILING: f64 = 0.01;
+
+/// Seconds; ten times what a read from MySQL takes.
+const SLOW: f64 = 0.25;
+
+/// For so many samples in a row: shorter is a moment between two reads, or one slow second.
+const LASTING: usize = 15;
+
+/// What a verdict is made of.
+pub(super) struct Seen<'a> {
+    /// The newest last; never empty.
+    pub(super) samples: &'a VecDeque<Sample>,
+    /// The stores were not reached yet since the process began.
+    pub(super) starting: bool,
+    pub(super) hold: Option<&'a Paused>,
+    pub(super) report: Report,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum State {
+    Well,
+    Watch,
+    Trouble,
+}
+
+/// One thing to say, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Finding {
+    state: State,
+    sentence: String,
+    remedy: Option<String>,
+    command: Option<&'static str>,
+    alert: Option<&'static str>,
+}
+
+/// The worst finding, and the others after it.
+#[derive(Debug, Serialize)]
+pub(super) struct Verdict {
+    #[serde(flatten)]
+    first: Finding,
+    more: Vec<Finding>,
+}
+
+pub(super) fn judge(seen: &Seen<'_>) -> Verdict {
+    let mut findings: Vec<Finding> = RULES.iter().filter_map(|rule| rule(seen)).collect();
+    // Of the same state, those that stand first in the table explain those after them.
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.state));
+    let mut findings = findings.into_iter();
+    let first = findings.next().unwrap_or_else(|| all_is_well(seen.newest()));
+    Verdict { first, more: findings.collect() }
+}
+
+const RULES: [fn(&Seen<'_>) -> Option<Finding>; 13] =
+    [starting, mysql_away, redis_away, paused, drain_stopped, drift, nearly_full, late, failing, slow, memory_high, lost, dead_letters];
+
+impl Seen<'_> {
+    fn newest(&self) -> &Sample {
+        self.samples.back().expect("judged after a sample was added")
+    }
+
+    fn reason(&self, store: &str) -> &str {
+        self.report.components.get(store).and_then(|component| component.reason.as_deref()).unwrap_or("no answer")
+    }
+
+    fn lasts(&self, holds: impl Fn(&Sample) -> bool) -> bool {
+        self.samples.len() >= LASTING && self.samples.iter().rev().take(LASTING).all(holds)
+    }
+
+    /// For how long views have been waiting and none has left the queue, seconds.
+    fn stuck_seconds(&self) -> f64 {
+        let left = |sample: &Sample| Some(sample.persisted? + sample.dead?);
+        let newest = self.newest();
+        let Some(now) = left(newest) else { return 0.0 };
+        let still = |sample: &&Sample| sample.pending.is_some_and(|pending| pending > 0) && left(sample).is_none_or(|then| then == now);
+        let since = self.samples.iter().rev().take_while(still).last();
+        since.map_or(0.0, |since| newest.at - since.at)
+    }
+}
+
+fn finding(state: State, alert: &'static str, sentence: String, remedy: impl Into<String>, command: &'static str) -> Option<Finding> {
+    Some(Finding { state, sentence, remedy: Some(remedy.into()), command: Some(command), alert: Some(alert) })
+}
+
+fn all_is_well(sample: &Sample) -> Finding {
+    let waiting = match (sample.pending, sample.oldest_age) {
+        (Some(0), _) => "every accepted view is in MySQL".to_owned(),
+        (Some(pending), Some(age)) => format!("{} are on their way to MySQL, the oldest for {}", views(pending), span(age)),
+        _ => "the queue was not read yet".to_owned(),
+    };
+    let served = match sample.p99 {
+        Some(p99) => format!("{} requests a second, 99 % of them answered within {}", thousands(sample.requests.round() as u64), span(p99)),
+        None => "no requests".to_owned(),
+    };
+    let sentence = format!("All is well: {served}; {waiting}.");
+    Finding { state: State::Well, sentence, remedy: None, command: None, alert: None }
+}
+
+fn starting(seen: &Seen<'_>) -> Option<Finding> {
+    let sentence = || format!("This API is starting and has not reached its stores yet. MySQL: {}.", seen.reason("mysql"));
+    let remedy = "It waits for as long as it takes; if MySQL should be there, see what stands in the way.";
+    seen.starting.then(|| finding(State::Watch, "InventoryMysqlAway", sentence(), remedy, "inventoryctl doctor")).flatten()
+}
+
+fn mysql_away(seen: &Seen<'_>) -> Option<Finding> {
+    let sample = seen.newest();
+    if sample.mysql_up || seen.starting {
+        return None;
+    }
+    let views = match sample.pending {
+        Some(pending) => format!("{} wait in Redis{} and come to MySQL by themselves", views(pending), of_capacity(sample)),
+        None => "views are refused".to_owned(),
+    };
+    let sentence = format!(
+        "MySQL does not answer ({}): prices and stock cannot be changed, cached products are still read, {views}.",
+        seen.reason("mysql")
+    );
+    let remedy = "Bring MySQL back, or name the right one; nothing has to be repaired afterwards.";
+    finding(State::Trouble, "InventoryMysqlAway", sentence, remedy, "inventoryctl doctor")
+}
+
+fn redis_away(seen: &Seen<'_>) -> Option<Finding> {
+    if seen.newest().redis_up || seen.starting {
+        return None;
+    }
+    let sentence = format!(
+        "Redis does not answer ({}): views and changes of prices are refused with 503; products are read from MySQL, stock goes on.",
+        seen.reason("redis")
+    );
+    let remedy = "Bring Redis back with its append-only file; views that it holds are counted then.";
+    finding(State::Trouble, "InventoryRedisAway", sentence, remedy, "inventoryctl doctor")
+}
+
+fn paused(seen: &Seen<'_>) -> Option<Finding> {
+    let hold = seen.hold?;
+    let sample = seen.newest();
+    let reason = hold.reason.as_ref().map_or_else(String::new, |reason| format!(", because: {reason}"));
+    let waiting = sample.pending.map_or_else(|| "an unknown number of views".to_owned(), views);
+    let sentence = format!(
+        "The queue is paused since {} by {}{reason}: {waiting} wait in Redis{}, safe but not in MySQL.",
+        hold.since.format("%H:%M:%S UTC"),
+        hold.by,
+        of_capacity(sample)
+    );
+    finding(State::Watch, "InventoryQueuePaused", sentence, "Resume it when that is done.", "inventoryctl queue resume")
+}
+
+fn drain_stopped(seen: &Seen<'_>) -> Option<Finding> {
+    let (sample, stuck) = (seen.newest(), seen.stuck_seconds());
+    if !(sample.mysql_up && sample.redis_up) || sample.paused || stuck < STUCK_SECONDS {
+        return None;
+    }
+    let waiting = views(sample.pending.unwrap_or_default());
+    let (who, remedy) = match sample.workers {
+        Some(0) => ("no worker is connected".to_owned(), "Start a worker; it takes up where the last one stopped."),
+        Some(1) => ("one worker is connected and applies nothing".to_owned(), RESTART),
+        Some(workers) => (format!("{workers} workers are connected and apply nothing"), RESTART),
+        None => ("whether a worker is connected is not known".to_owned(), RESTART),
+    };
+    let sentence = format!(
+        "The drain has stopped: no view has reached MySQL for {}, and {who}. {waiting} wait in Redis{}, safe but not counted yet.",
+        span(stuck),
+        of_capacity(sample)
+    );
+    finding(State::Trouble, "InventoryDrainStopped", sentence, remedy, "systemctl restart inventory-worker")
+}
+
+const RESTART: &str = "Look at its log, then restart it: a worker may be killed at any moment, and the next one takes up where it stopped.";
+
+fn drift(seen: &Seen<'_>) -> Option<Finding> {
+    let drift = seen.newest().drift.filter(|drift| *drift != 0)?;
+    // Between two reads of a moving queue the sum may be out for a moment.
+    let lasts = seen.lasts(|sample| sample.drift == Some(drift));
+    let (more, amount) = (if drift < 0 { "MySQL and Redis hold more" } else { "fewer are there" }, views(drift.unsigned_abs()));
+    let sentence = format!("The account of views does not add up: {more} than were accepted, by {amount}.");
+    let remedy = "See which shard and writer it is.";
+    lasts.then(|| finding(State::Trouble, "InventoryConservationDrift", sentence, remedy, "inventoryctl check")).flatten()
+}
+
+fn nearly_full(seen: &Seen<'_>) -> Option<Finding> {
+    let sample = seen.newest();
+    let filled = share(sample.depth?, sample.capacity)?;
+    let sentence = format!("The queue is nearly full: {} of its capacity. Past it views are refused with 503.", percent(filled));
+    let remedy = "Find what holds up the drain; if that takes longer, and Redis has the memory, raise INVENTORY_QUEUE_CAPACITY.";
+    let command = "inventoryctl queue status --watch";
+    (filled > NEARLY_FULL).then(|| finding(State::Trouble, "InventoryQueueNearCapacity", sentence, remedy, command)).flatten()
+}
+
+fn late(seen: &Seen<'_>) -> Option<Finding> {
+    let sample = seen.newest();
+    let age = sample.oldest_age.filter(|age| *age > LATE_SECONDS)?;
+    // Then the cause is said already.
+    if !sample.mysql_up || sample.paused || seen.stuck_seconds() >= STUCK_SECONDS {
+        return None;
+    }
+    let sentence = format!(
+        "Views reach MySQL late: {} wait, the oldest for {}. The drain is at work.",
+        views(sample.pending.unwrap_or_default()),
+        span(age)
+    );
+    let remedy = "See whether what waits gets less; if not, MySQL is slow or one worker is not enough.";
+    finding(State::Trouble, "InventoryViewsLate", sentence, remedy, "inventoryctl queue status --watch")
+}
+
+fn failing(seen: &Seen<'_>) -> Option<Finding> {
+    let sample = seen.newest();
+    let ratio = sample.errors / sample.requests;
+    // With a store away that is said already.
+    if !(sample.mysql_up && sample.redis_up && ratio > FAILING) {
+        return None;
+    }
+    let sentence = format!("{} of all requests are answered with 500 or above.", percent(ratio));
+    let remedy = "The log of this API says why, once for each request; the doctor examines both stores.";
+    finding(State::Trouble, "InventoryErrorBudgetBurn", sentence, remedy, "inventoryctl doctor")
+}
+
+fn slow(seen: &Seen<'_>) -> Option<Finding> {
+    let is_slow = |sample: &Sample| sample.p99.is_some_and(|p99| p99 > SLOW);
+    let p99 = seen.newest().p99?;
+    let sentence = format!("Answers are slow: one in a hundred takes longer than {}.", span(p99));
+    let remedy = "See whether a store is slow, or this machine is busy.";
+    seen.lasts(is_slow).then(|| finding(State::Watch, "InventoryLatencyBudgetBurn", sentence, remedy, "inventoryctl doctor")).flatten()
+}
+
+fn memory_high(seen: &Seen<'_>) -> Option<Finding> {
+    let sample = seen.newest();
+    let filled = share(sample.redis_used?, sample.redis_limit?)?;
+    let sentence = format!("Redis uses {} of the memory that it may use. When it is full, views are refused with 503.", percent(filled));
+    let remedy = "Raise maxmemory, or see what else uses this Redis.";
+    (filled > MEMORY_HIGH).then(|| finding(State::Watch, "InventoryRedisMemoryHigh", sentence, remedy, "inventoryctl doctor")).flatten()
+}
+
+fn lost(seen: &Seen<'_>) -> Option<Finding> {
+    let first = seen.samples.iter().find_map(|sample| sample.lost)?;
+    let lost = seen.newest().lost?.saturating_sub(first);
+    let sentence = format!("A loss of Redis took {} within these 15 minutes.", views(lost));
+    let remedy = "They cannot be had back; see that Redis runs with appendfsync always, so that it does not happen again.";
+    (lost > 0).then(|| finding(State::Watch, "InventoryViewsLost", sentence, remedy, "inventoryctl doctor")).flatten()
+}
+
+fn dead_letters(seen: &Seen<'_>) -> Option<Finding> {
+    let letters = seen.newest().dead_letters;
+    let were = if letters == 1 { "1 dead letter waits".to_owned() } else { format!("{} dead letters wait", thousands(letters)) };
+    let sentence = format!("{were} for a decision: views that could not be counted, by product and reason.");
+    let remedy = "See the reasons; replay them when the cause is mended, or drop them.";
+    (letters > 0).then(|| finding(State::Watch, "InventoryDeadLetters", sentence, remedy, "inventoryctl dead-letters list")).flatten()
+}
+
+fn of_capacity(sample: &Sample) -> String {
+    let filled = sample.depth.and_then(|depth| share(depth, sample.capacity));
+    filled.map_or_else(String::new, |filled| format!(" ({} of its capacity)", percent(filled)))
+}
+
+/// `None` where there is no limit.
+fn share(used: u64, limit: u64) -> Option<f64> {
+    (limit > 0).then(|| used as f64 / limit as f64)
+}
+
+fn percent(share: f64) -> String {
+    if share > 0.0 && share < 0.01 { "under 1 %".to_owned() } else { format!("{:.0} %", share * 100.0) }
+}
+
+fn views(count: u64) -> String {
+    if count == 1 { "1 view".to_owned() } else { format!("{} views", thousands(count)) }
+}
+
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let (mut text, first) = (String::new(), digits.len() % 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && place % 3 == first {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A time as people say it.
+fn span(seconds: f64) -> String {
+    match seconds {
+        short if short < 1.0 => format!("{:.0} ms", short * 1000.0),
+        short if short < 10.0 => format!("{short:.1} s"),
+        short if short < 120.0 => format!("{short:.0} s"),
+        long if long < 7200.0 => format!("{:.0} min", long / 60.0),
+        long => format!("{:.0} h", long / 3600.0),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! What is said of which figures.
+
+use super::*;
+use chrono::DateTime;
+use telemetry::health::{self, Health, Role};
+
+/// A shop at work, `seconds` ago.
+fn well(ago: usize) -> Sample {
+    let persisted = 1_000_000 - 1_000 * ago as u64;
+    Sample {
+        at: 2_000.0 - ago as f64,
+        accepted: Some(persisted + 320),
+        persisted: Some(persisted),
+        pending: Some(320),
+        dead: Some(0),
+        lost: Some(0),
+        drift: Some(0),
+        depth: Some(300),
+        capacity: 5_000_000,
+        oldest_age: Some(0.3),
+        p99: Some(0.0021),
+        requests: 12_345.0,
+        redis_used: Some(10 << 20),
+        redis_limit: Some(0),
+        mysql_up: true,
+        redis_up: true,
+        workers: Some(1),
+        ..Sample::default()
+    }
+}
+
+/// The verdict on 90 seconds, each of which `change` may change, given how many seconds ago it was.
+fn told(change: impl Fn(usize, &mut Sample), hold: Option<&Paused>) -> Verdict {
+    let sample = |ago| {
+        let mut sample = well(ago);
+        change(ago, &mut sample);
+        sample
+    };
+    let samples = (0..90).rev().map(sample).collect();
+    let health = Health::new(Role::Api);
+    health.mysql(health::State::down("connection refused"));
+    judge(&Seen { samples: &samples, starting: false, hold, report: health.report() })
+}
+
+fn alerts(verdict: &Verdict) -> Vec<&'static str> {
+    std::iter::once(&verdict.first).chain(&verdict.more).filter_map(|finding| finding.alert).collect()
+}
+
+#[test]
+fn a_shop_at_work_is_well_and_there_is_nothing_to_do() {
+    let verdict = told(|_, _| {}, None);
+    let sentence = "All is well: 12,345 requests a second, 99 % of them answered within 2 ms; \
+                    320 views are on their way to MySQL, the oldest for 300 ms.";
+    assert_eq!((verdict.first.state, &*verdict.first.sentence, verdict.first.command), (State::Well, sentence, None));
+    let json = serde_json::to_value(&verdict).unwrap();
+    assert_eq!((&json["state"], &json["alert"], &json["more"]), (&"well".into(), &serde_json::Value::Null, &serde_json::json!([])));
+}
+
+#[test]
+fn a_drain_that_moves_nothing_has_stopped_and_one_that_waits_for_views_has_not() {
+    let stopped = |ago: usize, sample: &mut Sample| {
+        sample.persisted = Some(900_000 - if ago > 63 { ago as u64 } else { 63 });
+        (sample.pending, sample.workers, sample.oldest_age) = (Some(12_345), Some(0), Some(64.0));
+    };
+    let verdict = told(stopped, None);
+    let sentence = "The drain has stopped: no view has reached MySQL for 63 s, and no worker is connected. 12,345 views wait in Redis \
+                    (under 1 % of its capacity), safe but not counted yet.";
+    assert_eq!((verdict.first.state, &*verdict.first.sentence), (State::Trouble, sentence));
+    assert_eq!(verdict.first.command, Some("systemctl restart inventory-worker"));
+    assert_eq!(alerts(&verdict), ["InventoryDrainStopped"], "that they are late follows from it");
+    let idle = |_: usize, sample: &mut Sample| (sample.persisted, sample.pending) = (Some(7), Some(0));
+    assert_eq!(told(idle, None).first.state, State::Well);
+    let just = |ago: usize, sample: &mut Sample| sample.persisted = Some(900_000 - if ago > 9 { ago as u64 } else { 9 });
+    assert_eq!(told(just, None).first.state, State::Well);
+}
+
+#[test]
+fn what_follows_from_a_store_that_is_away_is_not_told_besides() {
+    let away = |_: usize, sample: &mut Sample| {
+        (sample.mysql_up, sample.pending, sample.oldest_age, sample.errors) = (false, Some(5_000), Some(600.0), 900.0);
+        sample.drift = None;
+    };
+    let verdict = told(away, None);
+    assert_eq!(alerts(&verdict), ["InventoryMysqlAway"]);
+    assert!(verdict.first.sentence.contains("(connection refused)") && verdict.first.sentence.contains("5,000 views wait"), "{verdict:?}");
+    let both = |_: usize, sample: &mut Sample| (sample.mysql_up, sample.redis_up, sample.pending) = (false, false, None);
+    assert_eq!(alerts(&told(both, None)), ["InventoryMysqlAway", "InventoryRedisAway"]);
+}
+
+#[test]
+fn a_paused_queue_is_told_with_who_and_why() {
+    let since = DateTime::from_timestamp(1_294_135_200, 0).unwrap();
+    let hold = Paused { since, by: "ann@shop".into(), reason: Some("a new disk".into()) };
+    let held = |_: usize, sample: &mut Sample| {
+        (sample.paused, sample.persisted, sample.oldest_age, sample.depth) = (true, Some(1), Some(300.0), Some(2_500_000));
+    };
+    let verdict = told(held, Some(&hold));
+    let sentence = "The queue is paused since 10:00:00 UTC by ann@shop, because: a new disk: 320 views wait in Redis \
+                    (50 % of its capacity), safe but not in MySQL.";
+    assert_eq!((verdict.first.state, &*verdict.first.sentence), (State::Watch, sentence));
+    assert_eq!((alerts(&verdict), verdict.first.command), (vec!["InventoryQueuePaused"], Some("inventoryctl queue resume")));
+    let full = |ago: usize, sample: &mut Sample| {
+        held(ago, sample);
+        sample.depth = Some(4_500_000);
+    };
+    assert_eq!(alerts(&told(full, Some(&hold))), ["InventoryQueueNearCapacity", "InventoryQueuePaused"], "the worst first");
+}
+
+#[test]
+fn each_figure_out_of_its_range_is_told_under_the_name_of_its_alert() {
+    type Change = fn(usize, &mut Sample);
+    let cases: [(Change, &[&str]); 10] = [
+        (|_, sample| sample.drift = Some(-3), &["InventoryConservationDrift"]),
+        (|ago, sample| sample.drift = Some(if ago < 10 { -3 } else { 0 }), &[]),
+        (|_, sample| sample.oldest_age = Some(61.0), &["InventoryViewsLate"]),
+        (|_, sample| sample.errors = 200.0, &["InventoryErrorBudgetBurn"]),
+        (|_, sample| (sample.errors, sample.requests) = (0.0, 0.0), &[]),
+        (|ago, sample| sample.p99 = Some(if ago < LASTING { 0.3 } else { 0.001 }), &["InventoryLatencyBudgetBurn"]),
+        (|_, sample| sample.redis_limit = Some(11 << 20), &["InventoryRedisMemoryHigh"]),
+        (|ago, sample| sample.lost = Some(if ago < 5 { 8 } else { 3 }), &["InventoryViewsLost"]),
+        (|_, sample| sample.dead_letters = 2, &["InventoryDeadLetters"]),
+        (|_, sample| sample.capacity = 310, &["InventoryQueueNearCapacity"]),
+    ];
+    for (place, (change, expected)) in cases.into_iter().enumerate() {
+        assert_eq!(alerts(&told(change, None)), expected, "case {place}");
+    }
+}
+
+#[test]
+fn numbers_and_times_are_written_as_people_read_them() {
+    let numbers = [0, 7, 999, 1_000, 12_345, 1_234_567].map(thousands);
+    assert_eq!(numbers, ["0", "7", "999", "1,000", "12,345", "1,234,567"]);
+    assert_eq!([0.0021, 1.0, 63.4, 119.0, 600.0, 9_000.0].map(span), ["2 ms", "1.0 s", "63 s", "119 s", "10 min", "2 h"]);
+    assert_eq!([0.0, 0.004, 0.5].map(percent), ["0 %", "under 1 %", "50 %"]);
+}
