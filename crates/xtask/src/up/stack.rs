@@ -150,6 +150,7 @@ impl Stack {
         let file = self.place.up().join("env");
         std::fs::write(&file, lines)?;
         let shown = file.strip_prefix(&self.place.root).unwrap_or(&file);
+        say(format!("in a browser: http://127.0.0.1:{}/console", self.ports.api_ops));
         say(format!("in another terminal: . {}; inventoryctl --help", shown.display()));
         Ok(())
     }
