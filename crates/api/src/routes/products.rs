@@ -252,30 +252,30 @@ fn new_product(body: Json) -> Result<NewProduct, ApiError> {
 fn extend(body: &mut Vec<u8>, record: &[u8], available: Option<i64>, views: Option<u64>) {
     debug_assert_eq!(record.last(), Some(&b'}'), "a record is a JSON object");
     body.extend_from_slice(&record[..record.len().saturating_sub(1)]);
-    let written = match available {
-        Some(available) => write!(body, ",\"availability\":{{\"available\":{available}}}"),
-        None => write!(body, ",\"availability\":null"),
-    };
-    let written = written.and_then(|()| match views {
-        Some(views) => write!(body, ",\"views\":{views}}}"),
-        None => write!(body, ",\"views\":null}}"),
-    });
-    written.expect("a Vec takes every write");
+    let mut digits = itoa::Buffer::new();
+    match available {
+        Some(available) => {
+            body.extend_from_slice(b",\"availability\":{\"available\":");
+            body.extend_from_slice(digits.format(available).as_bytes());
+            body.extend_from_slice(b"},\"views\":");
+        }
+        None => body.extend_from_slice(b",\"availability\":null,\"views\":"),
+    }
+    body.extend_from_slice(views.map_or("null", |views| digits.format(views)).as_bytes());
+    body.push(b'}');
 }
 
 /// Changes with all that the body shows; weak, because the order of equal content is not promised.
 fn tag(version: u64, available: Option<i64>, views: Option<u64>) -> String {
-    use std::fmt::Write as _;
-    let mut tag = format!("W/\"{version}.");
-    let written = match available {
-        Some(available) => write!(tag, "{available}."),
-        None => write!(tag, "-."),
-    };
-    let written = written.and_then(|()| match views {
-        Some(views) => write!(tag, "{views}\""),
-        None => write!(tag, "-\""),
-    });
-    written.expect("a String takes every write");
+    let mut digits = itoa::Buffer::new();
+    let mut tag = String::with_capacity(TAIL_ROOM);
+    tag.push_str("W/\"");
+    tag.push_str(digits.format(version));
+    tag.push('.');
+    tag.push_str(available.map_or("-", |available| digits.format(available)));
+    tag.push('.');
+    tag.push_str(views.map_or("-", |views| digits.format(views)));
+    tag.push('"');
     tag
 }
 
