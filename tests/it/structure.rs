@@ -9,15 +9,16 @@ use std::process::Command;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Which of our crates each crate may name. `tests` and benchmarks may name all.
-const ARROWS: [(&str, &str); 11] = [
+const ARROWS: [(&str, &str); 12] = [
     ("domain", ""),
     ("telemetry", ""),
     ("storage", "domain telemetry"),
     ("catalog", "storage domain telemetry"),
     ("stock", "storage domain telemetry"),
-    ("api", "catalog stock storage domain telemetry"),
+    ("checks", "catalog stock storage domain telemetry"),
+    ("api", "checks catalog stock storage domain telemetry"),
     ("worker", "catalog stock storage domain telemetry"),
-    ("cli", "catalog stock storage domain telemetry"),
+    ("cli", "checks catalog stock storage domain telemetry"),
     ("servers", ""),
     ("model", ""),
     ("xtask", "servers"),

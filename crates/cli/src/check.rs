@@ -1,41 +1,28 @@
-//! `check` and `product get --compare`: do MySQL, Redis and the API say the same? Is every view accounted for (`account.rs`), and every
-//! piece of stock (`stock.rs`)?
+//! `check` and `product get --compare`: do MySQL, Redis and the API say the same? Is every view accounted for, and every piece of
+//! stock?
 //!
-//! Promises that a write under way is not reported, nor a change by plain SQL that is still on its way: cache and rows are
-//! compared as the worker's sampler does (`catalog::check`), an answer of the API counts if it was the same before and after the
-//! row was read, and what differs is looked at again later. Changes nothing unless it is told to repair; a read through the API
-//! may fill the cache, as any read does.
-
-mod account;
-mod stock;
+//! How to tell is in the crate `checks`; here are the API over HTTP, the progress, the report, and the repair. Changes nothing
+//! unless it is told to repair.
 
 use crate::api_client::{ApiClient, MAX_SKUS};
 use crate::args::CheckArgs;
-use crate::compare::{Side, Sides};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Row};
 use crate::progress::Progress;
 use crate::stores::Stores;
-use catalog::check::{Checker, Compared, PATIENCE, Place};
+use checks::compare::{Line, Sides};
+use checks::products::{Found, MOST, Places};
+use checks::{MOST_TOLD, account, pieces, stock};
 use domain::ProductId;
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::{BTreeSet, HashMap};
-use std::time::Duration;
-use storage::redis::product_cache::Cached;
+use std::collections::BTreeSet;
+use storage::mysql::stock_mend;
 use telemetry::stop::Shutdown;
 
 /// Products in one call of the API.
-const CHUNK: usize = MAX_SKUS;
-
-/// When a difference is looked at again: soon, as most were made by a write, and then late enough for plain SQL.
-const AGAIN: [Duration; 2] = [Duration::from_millis(300), PATIENCE];
-
-/// Keys of Redis that one step of the search for entries looks at.
-const STEP: u32 = 1_000;
-
-/// So many differences are told in words, all are counted.
-const MAX_TOLD: u64 = 20;
+const CHUNK: usize = MOST;
+const _: () = assert!(CHUNK <= MAX_SKUS);
 
 #[derive(Debug, Default, PartialEq, Serialize)]
 struct Report {
@@ -75,28 +62,18 @@ impl Row for Report {
     }
 }
 
-/// What is asked.
-struct Places<'a> {
-    checker: Checker,
-    api: &'a ApiClient,
-}
+impl Row for Line {
+    const COLUMNS: &'static [&'static str] = &["field", "mysql", "redis", "api", "differs"];
 
-/// What the three places say of one product.
-struct Found {
-    sides: Sides,
-    compared: Compared,
-}
-
-impl Found {
-    fn differs(&self) -> bool {
-        self.sides.differ() || self.compared.differs()
+    fn cells(&self) -> Vec<String> {
+        self.columns().to_vec()
     }
 }
 
 pub(crate) async fn run(args: &CheckArgs, stores: &Stores, api: &ApiClient, output: &Output) -> Result<Exit, Failure> {
     let stop = Shutdown::on_signals().map_err(|fault| Failure::doing("listening for Ctrl-C", &fault))?;
     let limit = (!args.full).then_some(args.sample as usize);
-    let places = Places { checker: stores.checker(), api };
+    let places = Places { checker: stores.checker(), api: async |ids: &[ProductId]| api.products(ids).await };
     let mut ids = stores.product_ids(limit).await?;
     let products = ids.len();
     if args.full {
@@ -112,13 +89,13 @@ pub(crate) async fn run(args: &CheckArgs, stores: &Stores, api: &ApiClient, outp
         let all = places.settled(ids).await?;
         if are_products {
             report.products_compared += all.len() as u64;
-            report.found_in_redis += all.iter().filter(|(_, found)| found.sides.redis != Side::Silent).count() as u64;
+            report.found_in_redis += all.iter().filter(|(_, found)| found.sides.is_cached()).count() as u64;
         }
         for (id, found) in all.iter().filter(|(_, found)| found.differs()) {
-            let (told, repaired) = places.told(*id, found, args.repair).await?;
+            let (told, repaired) = told(&places, *id, found, args.repair).await?;
             report.mismatches += 1;
             report.repaired += u64::from(repaired);
-            if report.mismatches <= MAX_TOLD {
+            if report.mismatches <= MOST_TOLD as u64 {
                 progress.say(&told);
             }
         }
@@ -131,8 +108,8 @@ pub(crate) async fn run(args: &CheckArgs, stores: &Stores, api: &ApiClient, outp
     }
     report.earlier_keys = places.checker.earlier_keys(args.repair).await?;
     tell_earlier(report.earlier_keys, args.repair);
-    report.account_faults = account::faults(stores, args.full.then_some(listed), &stop).await?;
-    (report.stock_faults, report.stock_repaired) = stock::faults(stores, listed, args, &stop).await?;
+    report.account_faults = account_faults(stores, args.full.then_some(listed), &stop).await?;
+    (report.stock_faults, report.stock_repaired) = stock_faults(stores, listed, args, &stop).await?;
     output.one(&report)?;
     Ok(if report.mismatches == report.repaired && report.account_faults == 0 && report.stock_faults == report.stock_repaired {
         Exit::Ok
@@ -153,91 +130,78 @@ fn tell_earlier(keys: u64, removed: bool) {
 
 /// The three answers about one product, looked at again while they differ.
 pub(crate) async fn settled(stores: &Stores, api: &ApiClient, id: ProductId) -> Result<Option<Sides>, Failure> {
-    let places = Places { checker: stores.checker(), api };
+    let places = Places { checker: stores.checker(), api: async |ids: &[ProductId]| api.products(ids).await };
     Ok(places.settled(&[id]).await?.pop().map(|(_, found)| found.sides))
 }
 
-impl Places<'_> {
-    /// Ids with an entry in Redis that are not among those of the products.
-    async fn cached_beside(&self, products: &[ProductId]) -> Result<BTreeSet<ProductId>, Failure> {
-        let products: BTreeSet<_> = products.iter().copied().collect();
-        let (mut place, mut beside) = (Place::default(), BTreeSet::new());
-        loop {
-            let met = self.checker.walk(&mut place, STEP).await?;
-            beside.extend(met.into_iter().filter(|id| !products.contains(id)));
-            if place.is_start() {
-                return Ok(beside);
-            }
-        }
+/// A difference in words; where it is to be repaired, also what is there afterwards and whether that is even.
+async fn told<A>(places: &Places<A>, id: ProductId, found: &Found, repair: bool) -> Result<(String, bool), Failure>
+where
+    A: AsyncFn(&[ProductId]) -> Result<Vec<Value>, Failure>,
+{
+    let before = found.in_words();
+    if !repair {
+        return Ok((format!("product {id}: {before}"), false));
     }
-
-    /// The answers about each product, in the order of the ids.
-    async fn settled(&self, ids: &[ProductId]) -> Result<Vec<(ProductId, Found)>, Failure> {
-        let mut all = self.look(ids).await?;
-        for pause in AGAIN {
-            let differing: Vec<_> = ids.iter().filter(|id| all[id].differs()).copied().collect();
-            if differing.is_empty() {
-                break;
-            }
-            tokio::time::sleep(pause).await;
-            let before = self.look(&differing).await?;
-            let after = self.answers(&differing).await?;
-            for (id, mut found) in before {
-                if !found.sides.api.is_as(&answer(&after, id)) {
-                    found.sides.api = Side::Silent;
-                }
-                all.insert(id, found);
-            }
-        }
-        Ok(ids.iter().filter_map(|id| all.remove_entry(id)).collect())
+    if !places.checker.discard(&found.compared).await? {
+        return Ok((format!("product {id}: {before}; its entry is none that could be deleted"), false));
     }
-
-    /// The API first, so that what it just cached is what Redis shows.
-    async fn look(&self, ids: &[ProductId]) -> Result<HashMap<ProductId, Found>, Failure> {
-        let answers = self.answers(ids).await?;
-        let found = |compared: Compared| {
-            let sides = Sides { mysql: side(compared.row()), redis: side(compared.cached()), api: answer(&answers, compared.id) };
-            (compared.id, Found { sides, compared })
-        };
-        Ok(self.checker.compare(ids).await?.into_iter().map(found).collect())
-    }
-
-    async fn answers(&self, ids: &[ProductId]) -> Result<HashMap<u64, Value>, Failure> {
-        let told = self.api.products(ids).await?;
-        Ok(told.into_iter().filter_map(|product| Some((product["id"].as_u64()?, product))).collect())
-    }
-
-    /// A difference in words; where it is to be repaired, also what is there afterwards and whether that is even.
-    async fn told(&self, id: ProductId, found: &Found, repair: bool) -> Result<(String, bool), Failure> {
-        let before = match found.sides.in_words(&found.sides) {
-            same if same.is_empty() => "the fields are the same, but the bytes in Redis are not those that a fill would store".to_owned(),
-            words => words,
-        };
-        if !repair {
-            return Ok((format!("product {id}: {before}"), false));
-        }
-        if !self.checker.discard(&found.compared).await? {
-            return Ok((format!("product {id}: {before}; its entry is none that could be deleted"), false));
-        }
-        let mut after = self.settled(&[id]).await?;
-        let Some((_, after)) = after.pop() else { return Ok((format!("product {id}: {before} → entry deleted"), false)) };
-        let (now, repaired) = (after.sides.in_words(&found.sides), !after.differs());
-        let now = if now.is_empty() && repaired { "the bytes are the same".to_owned() } else { now };
-        Ok((format!("product {id}: {before} → entry deleted → {now}"), repaired))
-    }
+    let mut after = places.settled(&[id]).await?;
+    let Some((_, after)) = after.pop() else { return Ok((format!("product {id}: {before} → entry deleted"), false)) };
+    let (now, repaired) = (after.sides.in_words(&found.sides), !after.differs());
+    let now = if now.is_empty() && repaired { "the bytes are the same".to_owned() } else { now };
+    Ok((format!("product {id}: {before} → entry deleted → {now}"), repaired))
 }
 
-fn answer(answers: &HashMap<u64, Value>, id: ProductId) -> Side {
-    answers.get(&id.get()).cloned().map_or(Side::Absent, Side::Product)
+/// How many things do not hold of views; the first are told. With `products` (all, ascending) the totals and hours are looked at too.
+async fn account_faults(stores: &Stores, products: Option<&[ProductId]>, stop: &Shutdown) -> Result<u64, Failure> {
+    let mut faults = account::faults(&stores.mysql, &stores.redis, products.is_some()).await?;
+    if let Some(products) = products {
+        let progress = Progress::start("products' hours", Some(products.len() as u64));
+        for piece in pieces(products) {
+            if stop.is_requested() {
+                progress.finish();
+                return Err(Failure::new(Exit::Failure, "interrupted: the views were not all compared"));
+            }
+            faults.extend(account::hours(&stores.mysql, &piece).await?);
+            progress.advance(piece.products.len() as u64);
+        }
+        progress.finish();
+    }
+    faults.iter().take(MOST_TOLD).for_each(|fault| eprintln!("{fault}"));
+    Ok(faults.len() as u64)
 }
 
-/// A record that cannot be read is one without fields.
-fn side(record: Option<&Cached>) -> Side {
-    match record {
-        None => Side::Silent,
-        Some(Cached { json: None, .. }) => Side::Absent,
-        Some(Cached { json: Some(json), .. }) => Side::Product(serde_json::from_slice(json).unwrap_or_default()),
+/// How many products have stock of which something does not hold, and of how many of them everything holds after it was mended; the
+/// first are told. With `--full` the products are all there are, ascending.
+async fn stock_faults(stores: &Stores, products: &[ProductId], args: &CheckArgs, stop: &Shutdown) -> Result<(u64, u64), Failure> {
+    let look = stock::Look::begin(&stores.mysql, args.full).await?;
+    let progress = Progress::start("products' stock", Some(products.len() as u64));
+    let mut found = Vec::new();
+    for piece in pieces(products) {
+        if stop.is_requested() {
+            progress.finish();
+            return Err(Failure::new(Exit::Failure, "interrupted: not all stock was compared"));
+        }
+        found.extend(look.uneven(&piece).await?);
+        progress.advance(piece.products.len() as u64);
     }
+    progress.finish();
+    let (mut mended, mut left) = (0, BTreeSet::new());
+    for (number, figures) in found.iter().enumerate() {
+        let after =
+            if args.repair { Some(stock_mend::mend(&stores.mysql, figures.product_id, &crate::price::actor()).await?) } else { None };
+        let violated: Vec<_> = after.as_ref().unwrap_or(figures).violated().collect();
+        mended += u64::from(violated.is_empty());
+        left.extend(violated.iter().copied().map(stock::cure));
+        if number < MOST_TOLD {
+            let after =
+                after.map_or(String::new(), |after| if violated.is_empty() { " → mended".to_owned() } else { format!(" → {after}") });
+            eprintln!("{figures}{after}");
+        }
+    }
+    left.iter().for_each(|cure| eprintln!("{cure}"));
+    Ok((found.len() as u64, mended))
 }
 
 #[cfg(test)]
@@ -259,14 +223,5 @@ mod tests {
         let json = r#"{"products_compared":2630,"found_in_redis":2630,"mismatches":2,"repaired":1,"earlier_keys":0,"account_faults":3,"stock_faults":4,"stock_repaired":2}"#;
         assert_eq!(serde_json::to_string(&report).unwrap(), json);
         assert_eq!(report.cells(), ["2630", "2630", "2", "1", "0", "3", "4", "2"]);
-    }
-
-    #[test]
-    fn a_record_is_a_product_or_its_absence_or_nothing() {
-        let data = |json: Option<&[u8]>| side(Some(&Cached { version: 1, json: json.map(Into::into) }));
-        assert_eq!(side(None), Side::Silent);
-        assert_eq!(data(None), Side::Absent);
-        assert_eq!(data(Some(b"{\"id\":1}")), Side::Product(serde_json::json!({"id": 1})));
-        assert_eq!(data(Some(b"{")), Side::Product(Value::Null));
     }
 }

@@ -11,7 +11,6 @@ mod args;
 mod cache;
 mod catalogue_file;
 mod check;
-mod compare;
 mod completions;
 mod config_show;
 mod dead_letters;

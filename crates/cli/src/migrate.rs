@@ -4,13 +4,10 @@ use crate::args::Connection;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Row};
 use crate::stores;
+use checks::doctor::LOST_WITHOUT_TRIGGER;
 use domain::Shards;
 use serde::Serialize;
 use storage::mysql::version_trigger::Trigger;
-
-/// What the trigger is for. The cache is right without it.
-pub(crate) const LOST_WITHOUT_TRIGGER: &str =
-    "without it the ETag of a product does not move when plain SQL changes it: clients with If-None-Match may keep the old one";
 
 /// One migration as it is shown.
 #[derive(Debug, Serialize)]

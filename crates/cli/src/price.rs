@@ -8,10 +8,10 @@ mod file;
 
 use crate::api_client::ApiClient;
 use crate::args::SetPriceArgs;
-use crate::compare::shown;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Row};
 use crate::product;
+use checks::compare::shown;
 use domain::{Currency, Money, Move};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

@@ -2,10 +2,10 @@
 
 use crate::api_client::ApiClient;
 use crate::check;
-use crate::compare::{Side, shown};
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Output, Row};
 use crate::stores::Stores;
+use checks::compare::{Side, shown};
 use domain::{ProductId, Sku};
 use serde::Serialize;
 use serde_json::Value;

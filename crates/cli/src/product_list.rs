@@ -6,9 +6,9 @@ pub(crate) mod sold_out;
 
 use crate::api_client::{ApiClient, MAX_PAGE, Page};
 use crate::args::ListArgs;
-use crate::compare::shown;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Row};
+use checks::compare::shown;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;

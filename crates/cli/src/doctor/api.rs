@@ -1,9 +1,9 @@
 //! The checks of a running API, by what its ops listener says. That none runs is no fault: one may be about to start it.
 
-use super::clocks;
-use super::finding::At::{Do, Setting, Shell};
-use super::finding::{Check, Finding, Subject, Verdict, judge};
 use crate::exit::{Exit, Failure, chain};
+use checks::doctor::clocks;
+use checks::doctor::finding::At::{Do, Setting, Shell};
+use checks::doctor::finding::{Check, Finding, Subject, Verdict, judge};
 use chrono::DateTime;
 use reqwest::header::DATE;
 use reqwest::{Client, StatusCode};
@@ -193,8 +193,8 @@ fn lost(facts: &Facts) -> Option<Verdict> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::State;
     use super::*;
+    use checks::doctor::finding::State;
     use serde_json::json;
 
     fn facts(ready: Value) -> Facts {

@@ -2,7 +2,7 @@
 //!
 //! Promises that it can be read without colours and on a narrow terminal, and that a line to be typed is never broken.
 
-use super::finding::{At, Finding, State};
+use checks::doctor::finding::{At, Finding, State};
 
 /// Off a terminal, and the widest that is easy to read.
 const WIDTH: usize = 100;
@@ -105,8 +105,8 @@ fn wrapped(head: &str, indent: usize, words: &str, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::{Subject, Verdict};
     use super::*;
+    use checks::doctor::finding::{Subject, Verdict};
 
     fn findings() -> Vec<Finding> {
         let sync = Verdict::bad("sync_binlog = 0").lost("When the host crashes, commits that were seen may be taken back.");

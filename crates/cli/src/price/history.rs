@@ -2,10 +2,10 @@
 
 use crate::api_client::{ApiClient, Page};
 use crate::args::PriceHistoryArgs;
-use crate::compare::shown;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Row};
 use crate::product;
+use checks::compare::shown;
 use serde::{Deserialize, Serialize};
 
 /// Prices asked for at once.

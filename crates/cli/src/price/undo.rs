@@ -3,11 +3,11 @@
 //! Promises that a price which anybody has changed since stays. In pieces, each one transaction; running it again goes on
 //! with what is left.
 
-use crate::compare::shown;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Row};
 use crate::progress::Progress;
 use catalog::{Outcome, Undone, UndonePiece};
+use checks::compare::shown;
 use domain::{Money, ProductId};
 use serde::Serialize;
 use serde_json::{Value, json};

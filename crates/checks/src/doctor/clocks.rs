@@ -16,7 +16,9 @@ pub(super) fn redis(clock: &Result<Clock, Error>) -> Option<Verdict> {
     Some(judged(clock, "If it is then set right at a stroke, cached entries end sooner or later than their TTL."))
 }
 
-pub(super) fn api(clock: &Result<Clock, Error>) -> Option<Verdict> {
+/// Of an API, as seen by who asks it.
+#[must_use]
+pub fn api(clock: &Result<Clock, Error>) -> Option<Verdict> {
     let lost = "Views are put into the hour that the API's clock shows, and their age is told by the worker's: buckets are off at \
                 the turn of the hour, and the oldest age by the difference.";
     Some(judged(clock, lost))

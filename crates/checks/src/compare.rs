@@ -3,7 +3,6 @@
 //! Promises that only what can be wrong counts as a difference: Redis need not hold an entry,
 //! and views and availability, which live elsewhere, are not compared.
 
-use crate::output::Row;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -12,7 +11,7 @@ const FIELDS: [&str; 8] = ["id", "sku", "name", "description", "active", "price"
 
 /// What one place says.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Side {
+pub enum Side {
     /// Nothing: the cache has no entry, or someone is at work on it or on the row.
     Silent,
     /// There is no such product.
@@ -22,29 +21,37 @@ pub(crate) enum Side {
 
 /// A field that is told by three places; `None` where a place tells nothing.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Line {
-    pub(crate) field: &'static str,
-    pub(crate) mysql: Option<Value>,
-    pub(crate) redis: Option<Value>,
-    pub(crate) api: Option<Value>,
-    pub(crate) differs: bool,
+pub struct Line {
+    pub field: &'static str,
+    pub mysql: Option<Value>,
+    pub redis: Option<Value>,
+    pub api: Option<Value>,
+    pub differs: bool,
 }
 
 /// The three answers about one product.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Sides {
-    pub(crate) mysql: Side,
-    pub(crate) redis: Side,
-    pub(crate) api: Side,
+pub struct Sides {
+    pub mysql: Side,
+    pub redis: Side,
+    pub api: Side,
 }
 
 impl Sides {
-    pub(crate) fn lines(&self) -> Vec<Line> {
+    #[must_use]
+    pub fn lines(&self) -> Vec<Line> {
         FIELDS.iter().map(|field| self.line(field)).collect()
     }
 
-    pub(crate) fn differ(&self) -> bool {
+    #[must_use]
+    pub fn differ(&self) -> bool {
         self.lines().iter().any(|line| line.differs)
+    }
+
+    /// Whether Redis has an entry, be it of a product or of its absence.
+    #[must_use]
+    pub fn is_cached(&self) -> bool {
+        self.redis != Side::Silent
     }
 
     fn line(&self, field: &'static str) -> Line {
@@ -57,7 +64,8 @@ impl Sides {
     }
 
     /// The fields in which `of` differs, as they are here, in one line for messages.
-    pub(crate) fn in_words(&self, of: &Self) -> String {
+    #[must_use]
+    pub fn in_words(&self, of: &Self) -> String {
         let text = |line: &Line| {
             let [field, mysql, redis, api, _] = line.columns();
             format!("{field}: MySQL {mysql}, Redis {redis}, API {api}")
@@ -71,7 +79,8 @@ impl Sides {
 
 impl Side {
     /// Whether both say the same of all that is compared.
-    pub(crate) fn is_as(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn is_as(&self, other: &Self) -> bool {
         FIELDS.iter().all(|field| self.field(field) == other.field(field))
     }
 
@@ -86,23 +95,18 @@ impl Side {
 }
 
 impl Line {
-    fn columns(&self) -> [String; 5] {
+    /// Field, the three values and whether they differ, as people read them.
+    #[must_use]
+    pub fn columns(&self) -> [String; 5] {
         let text = |value: &Option<Value>| value.as_ref().map_or("-".to_owned(), shown);
         let differs = if self.differs { "differs" } else { "" };
         [self.field.to_owned(), text(&self.mysql), text(&self.redis), text(&self.api), differs.to_owned()]
     }
 }
 
-impl Row for Line {
-    const COLUMNS: &'static [&'static str] = &["field", "mysql", "redis", "api", "differs"];
-
-    fn cells(&self) -> Vec<String> {
-        self.columns().to_vec()
-    }
-}
-
 /// A value as people write it: text without quotes, money in one piece.
-pub(crate) fn shown(value: &Value) -> String {
+#[must_use]
+pub fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "none".to_owned(),
@@ -140,8 +144,8 @@ mod tests {
         let differing: Vec<_> = lines.iter().filter(|line| line.differs).map(|line| line.field).collect();
         assert_eq!(differing, ["price"]);
         assert_eq!(stale.in_words(&stale), "price: MySQL 2.55 GBP, Redis 2.10 GBP, API 2.10 GBP");
-        assert_eq!(lines[5].cells(), ["price", "2.55 GBP", "2.10 GBP", "2.10 GBP", "differs"]);
-        assert_eq!(lines[3].cells(), ["description", "none", "none", "none", ""]);
+        assert_eq!(lines[5].columns(), ["price", "2.55 GBP", "2.10 GBP", "2.10 GBP", "differs"]);
+        assert_eq!(lines[3].columns(), ["description", "none", "none", "none", ""]);
     }
 
     #[test]
@@ -150,7 +154,7 @@ mod tests {
         assert!(deleted.differ());
         let unseen = Sides { mysql: product("1.00"), redis: Side::Silent, api: Side::Absent };
         assert!(unseen.differ());
-        assert_eq!(unseen.lines()[0].cells(), ["id", "42", "-", "-", "differs"]);
+        assert_eq!(unseen.lines()[0].columns(), ["id", "42", "-", "-", "differs"]);
     }
 
     #[test]

@@ -2,13 +2,12 @@
 //!
 //! A check is a function from facts to a verdict, with what rests on it; the tables of the other files are made of these.
 
-use crate::output::Row;
 use serde::Serialize;
 
 /// How bad it is. Only `Warn` and `Bad` deviate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum State {
+pub enum State {
     Ok,
     /// Worth knowing; may be meant.
     Note,
@@ -20,7 +19,7 @@ pub(crate) enum State {
 
 impl State {
     /// As JSON writes it.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Note => "note",
@@ -32,7 +31,7 @@ impl State {
 
 /// Where a line of a cure belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(crate) enum At {
+pub enum At {
     /// A statement for a user with the rights of an administrator.
     #[serde(rename = "sql")]
     Sql,
@@ -52,7 +51,7 @@ pub(crate) enum At {
 }
 
 impl At {
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Sql => "sql",
             Self::MyCnf => "my.cnf",
@@ -66,18 +65,18 @@ impl At {
 
 /// One line of a cure, to be typed as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Cure {
-    pub(crate) at: At,
-    pub(crate) line: String,
+pub struct Cure {
+    pub at: At,
+    pub line: String,
 }
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Verdict {
-    pub(crate) state: State,
-    pub(crate) found: String,
+pub struct Verdict {
+    pub state: State,
+    pub found: String,
     lost: String,
-    pub(crate) cure: Vec<Cure>,
+    pub cure: Vec<Cure>,
 }
 
 impl Verdict {
@@ -85,48 +84,48 @@ impl Verdict {
         Self { state, found: found.into(), lost: String::new(), cure: Vec::new() }
     }
 
-    pub(crate) fn ok(found: impl Into<String>) -> Self {
+    pub fn ok(found: impl Into<String>) -> Self {
         Self::new(State::Ok, found)
     }
 
-    pub(crate) fn note(found: impl Into<String>) -> Self {
+    pub fn note(found: impl Into<String>) -> Self {
         Self::new(State::Note, found)
     }
 
-    pub(crate) fn warn(found: impl Into<String>) -> Self {
+    pub fn warn(found: impl Into<String>) -> Self {
         Self::new(State::Warn, found)
     }
 
-    pub(crate) fn bad(found: impl Into<String>) -> Self {
+    pub fn bad(found: impl Into<String>) -> Self {
         Self::new(State::Bad, found)
     }
 
     /// Says what is lost as it stands.
-    pub(crate) fn lost(mut self, lost: impl Into<String>) -> Self {
+    pub fn lost(mut self, lost: impl Into<String>) -> Self {
         self.lost = lost.into();
         self
     }
 
-    pub(crate) fn cure(mut self, at: At, line: impl Into<String>) -> Self {
+    pub fn cure(mut self, at: At, line: impl Into<String>) -> Self {
         self.cure.push(Cure { at, line: line.into() });
         self
     }
 }
 
 /// One line of a table of checks.
-pub(crate) struct Check<F> {
+pub struct Check<F> {
     /// Never changes, for programs read it.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// What holds only while this is in order.
-    pub(crate) rests: &'static str,
+    pub rests: &'static str,
     /// `None` where the question does not arise.
-    pub(crate) judge: fn(&F) -> Option<Verdict>,
+    pub judge: fn(&F) -> Option<Verdict>,
 }
 
 /// What is examined; the order of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Subject {
+pub enum Subject {
     MySql,
     /// The queue's Redis, and the cache's too where they are one.
     Redis,
@@ -135,7 +134,7 @@ pub(crate) enum Subject {
 }
 
 impl Subject {
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::MySql => "mysql",
             Self::Redis => "redis",
@@ -147,39 +146,28 @@ impl Subject {
 
 /// A row of the report.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Finding {
-    pub(crate) subject: Subject,
-    pub(crate) check: &'static str,
-    pub(crate) state: State,
-    pub(crate) found: String,
-    pub(crate) rests: &'static str,
+pub struct Finding {
+    pub subject: Subject,
+    pub check: &'static str,
+    pub state: State,
+    pub found: String,
+    pub rests: &'static str,
     /// Empty when all is in order.
-    pub(crate) lost: String,
-    pub(crate) cure: Vec<Cure>,
+    pub lost: String,
+    pub cure: Vec<Cure>,
 }
 
 impl Finding {
-    pub(crate) fn new(subject: Subject, check: &'static str, rests: &'static str, verdict: Verdict) -> Self {
+    pub fn new(subject: Subject, check: &'static str, rests: &'static str, verdict: Verdict) -> Self {
         let Verdict { state, found, lost, cure } = verdict;
         Self { subject, check, state, found, rests, lost, cure }
     }
 }
 
 /// Runs a table of checks over what is known of a subject.
-pub(crate) fn judge<F>(subject: Subject, checks: &[Check<F>], facts: &F) -> Vec<Finding> {
+pub fn judge<F>(subject: Subject, checks: &[Check<F>], facts: &F) -> Vec<Finding> {
     let finding = |check: &Check<F>| Some(Finding::new(subject, check.name, check.rests, (check.judge)(facts)?));
     checks.iter().filter_map(finding).collect()
-}
-
-impl Row for Finding {
-    const COLUMNS: &'static [&'static str] = &["subject", "check", "state", "found", "rests", "lost", "cure"];
-
-    /// The cure has a line for each of its steps.
-    fn cells(&self) -> Vec<String> {
-        let cure: Vec<_> = self.cure.iter().map(|cure| format!("{}: {}", cure.at.name(), cure.line)).collect();
-        let text = [self.subject.name(), self.check, self.state.name(), &self.found, self.rests, &self.lost];
-        text.into_iter().map(str::to_owned).chain([cure.join("\n")]).collect()
-    }
 }
 
 #[cfg(test)]
@@ -187,10 +175,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_has_the_same_words_in_every_form() {
+    fn a_finding_has_the_words_that_programs_read() {
         let verdict = Verdict::warn("x = 0").lost("much").cure(At::Sql, "SET x = 1;").cure(At::MyCnf, "x = 1");
         let finding = Finding::new(Subject::MySql, "x", "all", verdict);
-        assert_eq!(finding.cells(), ["mysql", "x", "warn", "x = 0", "all", "much", "sql: SET x = 1;\nmy.cnf: x = 1"]);
         assert_eq!(
             serde_json::to_string(&finding).unwrap(),
             "{\"subject\":\"mysql\",\"check\":\"x\",\"state\":\"warn\",\"found\":\"x = 0\",\"rests\":\"all\",\"lost\":\"much\",\

@@ -2,8 +2,7 @@
 
 use super::finding::At::{Do, MyCnf, Setting, Sql};
 use super::finding::{Check, Verdict};
-use super::{clocks, grants, schema};
-use crate::migrate::LOST_WITHOUT_TRIGGER;
+use super::{LOST_WITHOUT_TRIGGER, clocks, grants, schema};
 use std::time::Duration;
 use storage::fields::Fields;
 use storage::mysql::server::{Server, supported};
