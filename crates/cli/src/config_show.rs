@@ -5,26 +5,9 @@
 use crate::args::{CommandLine, Connection};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Row};
-use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches};
-use serde::Serialize;
-use std::collections::BTreeMap;
-use std::path::Path;
-use telemetry::config::{ALL_VARIABLES, masked_url, read_secret};
-
-const MASK: &str = "***";
-
-/// Every variable of ours that is set in the environment.
-type Environment = BTreeMap<String, String>;
-
-/// One setting as it is shown.
-#[derive(Debug, PartialEq, Serialize)]
-struct Setting {
-    variable: String,
-    /// Secrets are masked; none where it is not set and has no default.
-    value: Option<String>,
-    source: String,
-}
+use telemetry::config::shown::{self, Environment, MASK, Setting, Told};
+use telemetry::config::{masked_url, read_secret};
 
 impl Row for Setting {
     const COLUMNS: &'static [&'static str] = &["variable", "value", "source"];
@@ -35,31 +18,14 @@ impl Row for Setting {
 }
 
 pub(crate) fn show(connection: &Connection, matches: &ArgMatches, output: &Output) -> Result<Exit, Failure> {
-    let ours = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        let name = name.into_string().ok().filter(|name| ALL_VARIABLES.contains(&name.as_str()))?;
-        Some((name, value.to_string_lossy().into_owned()))
-    };
-    let (settings, faults) = settings(connection, matches, &std::env::vars_os().filter_map(ours).collect());
+    let (settings, faults) = settings(connection, matches, &shown::environment());
     output.rows(&settings)?;
     if faults.is_empty() { Ok(Exit::Ok) } else { Err(Failure::new(Exit::Usage, faults.join("; "))) }
 }
 
 /// Our own settings, then what is set for our siblings; and what cannot be used.
 fn settings(connection: &Connection, matches: &ArgMatches, environment: &Environment) -> (Vec<Setting>, Vec<String>) {
-    let (mut settings, mut faults) = (Vec::new(), Vec::new());
-    for arg in own_arguments(&CommandLine::program()) {
-        let variable = arg.get_env().unwrap_or_default().to_string_lossy().into_owned();
-        let (value, source) = match told(connection, arg.get_id().as_str()) {
-            Some((Ok(value), Some(file))) => (value, format!("file {}", file.display())),
-            Some((Ok(value), None)) => (value, given(&arg, matches, environment).1),
-            Some((Err(fault), _)) => {
-                faults.push(format!("{variable}: {fault}"));
-                (None, "cannot be used".to_owned())
-            }
-            None => given(&arg, matches, environment),
-        };
-        settings.push(Setting { variable, value, source });
-    }
+    let (mut settings, faults) = shown::settings(&own_arguments(&CommandLine::program()), matches, environment, |id| told(connection, id));
     let of_siblings = environment.keys().filter(|name| !settings.iter().any(|setting| setting.variable == **name));
     let set =
         |name: &String| Setting { variable: name.clone(), value: Some("set, for other programs".into()), source: "environment".into() };
@@ -79,39 +45,15 @@ fn own_arguments(program: &clap::Command) -> Vec<Arg> {
     arguments
 }
 
-/// A value, masked, or why it cannot be used.
-type Masked = Result<Option<String>, String>;
-
-/// The value of a setting that may be secret or stand in a file, and that file; `None` for all other settings.
-fn told<'a>(connection: &'a Connection, id: &str) -> Option<(Masked, Option<&'a Path>)> {
-    let stores = &connection.stores;
-    let masked = |url: String| masked_url(&url);
+/// What is shown of a setting that may be secret or stand in a file; `None` for all others.
+fn told<'a>(connection: &'a Connection, id: &str) -> Option<Told<'a>> {
     match id {
-        "mysql_url" => Some((stores.mysql_url().map(|url| Some(masked(url))), stores.mysql_url_file.as_deref())),
-        "redis_url" => Some((stores.redis_url().map(|url| Some(masked(url))), stores.redis_url_file.as_deref())),
-        "cache_redis_url" => Some((stores.cache_redis_url().map(|url| url.map(masked)), stores.cache_redis_url_file.as_deref())),
-        "url" => Some((Ok(Some(masked(connection.url.clone()))), None)),
+        "url" => Some((Ok(Some(masked_url(&connection.url))), None)),
         "token" => {
             let (token, file) = (connection.token.as_deref(), connection.token_file.as_deref());
             Some((read_secret(token, file).map(|token| token.map(|_| MASK.to_owned())), file))
         }
-        _ => None,
-    }
-}
-
-/// Value and source of any other setting. One of another command was not read, so the environment and its default tell it.
-fn given(arg: &Arg, matches: &ArgMatches, environment: &Environment) -> (Option<String>, String) {
-    let read = matches.try_get_raw(arg.get_id().as_str());
-    let of_this_command = read.is_ok();
-    let value = read.ok().flatten().and_then(|mut values| values.next()).map(|value| value.to_string_lossy().into_owned());
-    let default = || arg.get_default_values().first().map(|value| value.to_string_lossy().into_owned());
-    let in_environment = || arg.get_env().and_then(|name| environment.get(&*name.to_string_lossy())).cloned();
-    let source = of_this_command.then(|| matches.value_source(arg.get_id().as_str())).flatten();
-    match (source, in_environment()) {
-        (Some(ValueSource::CommandLine), _) => (value, "flag".into()),
-        (Some(ValueSource::EnvVariable), _) => (value, "environment".into()),
-        (None, Some(set)) if !of_this_command => (Some(set), "environment".into()),
-        _ => (default(), "default".into()),
+        _ => connection.stores.told(id),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 use std::time::Duration;
-use telemetry::config::{parse_duration, read_secret};
+use telemetry::config::shown::Told;
+use telemetry::config::{masked_url, parse_duration, read_secret};
 
 /// Where the stores are and how they are used.
 #[derive(Debug, Clone, clap::Args)]
@@ -62,6 +63,18 @@ impl StoreArgs {
     pub fn cache_redis_url(&self) -> Result<Option<String>, String> {
         let url = read_secret(self.cache_redis_url.as_deref(), self.cache_redis_url_file.as_deref())?;
         url.map(supported).transpose()
+    }
+
+    /// What is shown of a setting that may be secret or stand in a file, by the id of its argument; `None` for all others.
+    #[must_use]
+    pub fn told(&self, id: &str) -> Option<Told<'_>> {
+        let masked = |url: String| masked_url(&url);
+        match id {
+            "mysql_url" => Some((self.mysql_url().map(|url| Some(masked(url))), self.mysql_url_file.as_deref())),
+            "redis_url" => Some((self.redis_url().map(|url| Some(masked(url))), self.redis_url_file.as_deref())),
+            "cache_redis_url" => Some((self.cache_redis_url().map(|url| url.map(masked)), self.cache_redis_url_file.as_deref())),
+            _ => None,
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! A name or value that cannot be meant stops the start with a message that says what would do.
 //! Nothing here prints a secret.
 
+pub mod shown;
+
 use crate::log::LogFormat;
 use crate::pause_point;
 use std::ffi::OsStr;
