@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics names its line; what helps its reader says more")]
 
 mod admin;
+mod admin_checks;
 mod availability;
 mod backlog;
 mod bad_http;

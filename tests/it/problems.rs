@@ -9,6 +9,7 @@ const MET: [&str; 38] = [
     "bad-request",
     "below-reserved",
     "body-too-large",
+    "check-running",
     "duplicate-sku",
     "idempotency-key-reused",
     "incomplete-body",

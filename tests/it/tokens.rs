@@ -156,7 +156,7 @@ async fn every_route_is_for_those_who_have_its_scope_and_nobody_else() {
 }
 
 /// Routes of the API's ops listener for operators; one guard stands before all of `/v1/admin`.
-const ADMIN: [(&str, &str, &str); 9] = [
+const ADMIN: [(&str, &str, &str); 14] = [
     ("GET", "/v1/admin/queue", ""),
     ("POST", "/v1/admin/queue/pause", ""),
     ("POST", "/v1/admin/queue/resume", ""),
@@ -165,12 +165,18 @@ const ADMIN: [(&str, &str, &str); 9] = [
     ("POST", "/v1/admin/dead-letters/replay", r#"{"all":true}"#),
     ("POST", "/v1/admin/dead-letters/drop", r#"{"all":true}"#),
     ("POST", "/v1/admin/cache/invalidate", r#"{"all":true}"#),
+    ("GET", "/v1/admin/products/lookup?id=1", ""),
+    ("GET", "/v1/admin/checks", ""),
+    ("POST", "/v1/admin/checks", ""),
+    ("GET", "/v1/admin/system", ""),
+    ("GET", "/v1/admin/doctor", ""),
     ("GET", "/v1/admin/nothing", ""),
 ];
 
 #[tokio::test]
 async fn admin_routes_are_for_operators_and_health_is_for_everybody() {
     let shop = Shop::start().await;
+    shop.products(1).await;
     let (api, worker) = (shop.api_with(&[tokens_file(&shop, &one_of_each())]).await, shop.worker().await);
     for (method, path, body) in ADMIN {
         let sent = async |name: Option<&str>| {

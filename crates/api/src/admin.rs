@@ -2,6 +2,10 @@
 //!
 //! Both use the same functions of `storage`. All stand in one scope, so that who may use them is asked in one place.
 
+mod checks;
+mod lookup;
+mod system;
+
 use crate::console::{self, history::History};
 use crate::error::ApiError;
 use crate::input::fields::{self, Faults, Reader};
@@ -29,6 +33,9 @@ use storage::{Kind, flush, status, watch};
 use telemetry::config::parse_duration;
 use telemetry::tokens::Caller;
 
+pub(crate) use checks::Checks;
+pub(crate) use system::Process;
+
 /// How long a flush is waited for, unless the request says so, and at most.
 const FLUSH_WAIT: Duration = Duration::from_secs(10);
 const LONGEST_FLUSH_WAIT: Duration = Duration::from_secs(60);
@@ -44,9 +51,17 @@ const MOST_LISTED: u64 = 1_000;
 const MOST_IDS: usize = 10_000;
 
 /// Puts the routes into the router of the ops listener.
-pub(crate) fn configure(config: &mut ServiceConfig, state: Data<State>, history: Data<History>) {
+pub(crate) fn configure(
+    config: &mut ServiceConfig,
+    state: Data<State>,
+    process: Data<Process>,
+    checks: Data<Checks>,
+    history: Data<History>,
+) {
     let scope = web::scope("/v1/admin")
         .app_data(state)
+        .app_data(process)
+        .app_data(checks)
         .app_data(history)
         .service(only(Method::GET, "/stream", web::to(console::stream)))
         .service(only(Method::GET, "/queue", web::to(queue)))
@@ -57,6 +72,10 @@ pub(crate) fn configure(config: &mut ServiceConfig, state: Data<State>, history:
         .service(only(Method::POST, "/dead-letters/replay", web::to(replay_letters)))
         .service(only(Method::POST, "/dead-letters/drop", web::to(drop_letters)))
         .service(only(Method::POST, "/cache/invalidate", web::to(invalidate_cache)))
+        .service(only(Method::GET, "/products/lookup", web::to(lookup::lookup)))
+        .service(checks::resource())
+        .service(only(Method::GET, "/system", web::to(system::system)))
+        .service(only(Method::GET, "/doctor", web::to(system::doctor)))
         .default_service(web::to(async || Err::<HttpResponse, _>(ApiError::UnknownRoute)))
         .wrap(from_fn(write_refusals))
         .wrap(from_fn(telemetry::ops::admin));
@@ -241,6 +260,19 @@ fn of_read(error: storage::Error) -> ApiError {
         Kind::Unknown => ApiError::Unavailable(Box::new(error)),
         _ => of_store(error),
     }
+}
+
+/// The same of a read through the catalogue.
+fn of_catalog(error: catalog::Error) -> ApiError {
+    match error {
+        catalog::Error::Unknown(error) => ApiError::Unavailable(Box::new(error)),
+        error => error.into(),
+    }
+}
+
+/// Reads that take longer than a request may: they are dropped at the limit.
+async fn within<T>(limit: Duration, read: impl Future<Output = T>) -> Result<T, ApiError> {
+    tokio::time::timeout(limit, read).await.map_err(|_| ApiError::TimedOut)
 }
 
 pub(crate) fn hold_json(hold: Paused) -> Value {

@@ -3,7 +3,7 @@
 //! It listens before any store was reached, so that whoever starts it sees it alive and learns from 503 and
 //! `/readyz` what is awaited.
 
-use crate::admin;
+use crate::admin::{self, Checks, Process};
 use crate::config::Settings;
 use crate::console::{self, history::History};
 use crate::cors::{self, Origins};
@@ -119,11 +119,13 @@ impl Application {
         let shared = Shared::new(&registry, limits, views, tokens.clone(), origins);
         let (server, address) = listen(&settings, shared.clone())?;
         let (stores, views) = (shared.stores.clone(), shared.views.clone());
+        let (process, checks) = (web::Data::new(Process::new(&settings)), web::Data::new(Checks::default()));
         let history = History::new();
-        let of_ops = history.clone();
+        let told = web::Data::new(history.clone());
         let admin = move |config: &mut web::ServiceConfig| {
+            let state = State::new(stores.clone(), limits, views.clone());
             console::configure(config);
-            admin::configure(config, web::Data::new(State::new(stores.clone(), limits, views.clone())), web::Data::new(of_ops.clone()));
+            admin::configure(config, web::Data::new(state), process.clone(), checks.clone(), told.clone());
         };
         let ops = serve_ops(ops_listener, Ops { registry, health: health.clone(), tokens }, admin)?;
         let addresses = [address, ops_address];

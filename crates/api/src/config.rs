@@ -1,11 +1,12 @@
 //! The settings of `inventory-api`. The doc comments are the reference that `--help` prints.
 
 use crate::cors::Origins;
-use clap::Parser;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::time::Duration;
 use storage::settings::StoreArgs;
+use telemetry::config::shown::{self, Environment, Setting};
 use telemetry::config::{LogArgs, parse_duration, refuse_unknown_variables};
 use telemetry::tokens::TokensArgs;
 
@@ -55,6 +56,9 @@ pub(crate) struct Settings {
     pub(crate) stores: StoreArgs,
     #[command(flatten)]
     pub(crate) log: LogArgs,
+    /// All of them as they were at the start, without their secrets.
+    #[arg(skip)]
+    pub(crate) shown: Vec<Setting>,
 }
 
 impl Settings {
@@ -66,13 +70,21 @@ impl Settings {
     pub(crate) fn read() -> Result<Self, String> {
         refuse_unknown_variables(std::env::vars_os())?;
         refuse_unsupported(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))?;
-        let settings = Self::parse();
+        let matches = Self::command().get_matches();
+        let mut settings = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Self::command()).exit());
+        settings.shown = settings.shown(&matches, &shown::environment());
         if settings.reservation_ttl > settings.reservation_ttl_limit {
             return Err("INVENTORY_RESERVATION_TTL is longer than INVENTORY_RESERVATION_TTL_LIMIT; lower the one or raise the other".into());
         }
         settings.tokens.check_listener(settings.api_listen, "INVENTORY_API_LISTEN")?;
         settings.tokens.check_listener(settings.api_ops_listen, "INVENTORY_API_OPS_LISTEN")?;
         Ok(settings)
+    }
+
+    /// A URL that cannot be used is shown as such; reaching the stores then ends the start, and says why.
+    fn shown(&self, matches: &ArgMatches, environment: &Environment) -> Vec<Setting> {
+        let arguments: Vec<_> = Self::command().get_arguments().filter(|arg| arg.get_env().is_some()).cloned().collect();
+        shown::settings(&arguments, matches, environment, |id| self.stores.told(id)).0
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -97,7 +109,6 @@ fn refuse_unsupported(is_set: impl Fn(&str) -> bool) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
     use telemetry::config::{ALL_VARIABLES, undeclared_variables};
 
     #[test]
@@ -113,5 +124,25 @@ mod tests {
             assert!(refuse_unsupported(|set| set == name).unwrap_err().contains(name));
         }
         assert_eq!(refuse_unsupported(|_| false), Ok(()));
+    }
+
+    #[test]
+    fn every_setting_that_may_be_secret_is_shown_masked() {
+        let command = || Settings::command().mut_args(|arg| arg.env(None::<&str>));
+        let secret = |arg: &clap::Arg| arg.is_hide_env_values_set();
+        let mut flags: Vec<String> =
+            command().get_arguments().filter(|arg| secret(arg)).filter_map(|arg| arg.get_long().map(str::to_owned)).collect();
+        assert!(flags.len() >= 3, "{flags:?}");
+        flags = flags.iter().flat_map(|flag| [format!("--{flag}"), "redis://shop:s3cret@db:1/0".to_owned()]).collect();
+        let matches = command().get_matches_from(std::iter::once("inventory-api".to_owned()).chain(flags));
+        let shown = Settings::from_arg_matches(&matches).unwrap().shown(&matches, &Environment::new());
+        assert!(!format!("{shown:?}").contains("s3cret"), "{shown:?}");
+        let line = |variable: &str| {
+            let setting = shown.iter().find(|setting| setting.variable == variable).unwrap();
+            (setting.value.as_deref(), setting.source.as_str())
+        };
+        assert_eq!(line("INVENTORY_CACHE_REDIS_URL"), (Some("redis://shop:***@db:1/0"), "flag"));
+        assert_eq!(line("INVENTORY_REQUEST_TIMEOUT"), (Some("5s"), "default"));
+        assert_eq!(line("INVENTORY_API_THREADS"), (None, "default"));
     }
 }

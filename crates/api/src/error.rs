@@ -85,6 +85,9 @@ pub(crate) enum ApiError {
     /// 409: a request with the same key is under way, so that its outcome cannot be told yet.
     #[error("a request with this Idempotency-Key is still under way")]
     InProgress,
+    /// 409: a process runs one check at a time.
+    #[error("a check is running already")]
+    CheckRunning,
     /// 409: an operator holds the drain, and with it whatever adds views to MySQL.
     #[error("the queue is {hold}; {}", count_replayed(.replayed))]
     QueuePaused { hold: Paused, replayed: u64 },
@@ -159,6 +162,7 @@ impl ApiError {
             Self::BelowReserved { .. } => &problem::BELOW_RESERVED,
             Self::NotActive(_) => &problem::RESERVATION_NOT_ACTIVE,
             Self::InProgress => &problem::REQUEST_IN_PROGRESS,
+            Self::CheckRunning => &problem::CHECK_RUNNING,
             Self::QueuePaused { .. } => &problem::QUEUE_PAUSED,
             Self::PreconditionFailed(_) | Self::StockChanged { .. } => &problem::PRECONDITION_FAILED,
             Self::BodyTooLarge { .. } => &problem::BODY_TOO_LARGE,
@@ -183,7 +187,7 @@ impl ApiError {
             Self::InProgress | Self::Starting | Self::Unavailable(_) | Self::TimedOut | Self::OutcomeUnknown(_) | Self::NotFlushed(_) => {
                 Some(HeaderValue::from_static("1"))
             }
-            Self::OverCapacity | Self::TooManyStreams { .. } => Some(HeaderValue::from_static("2")),
+            Self::OverCapacity | Self::TooManyStreams { .. } | Self::CheckRunning => Some(HeaderValue::from_static("2")),
             _ => None,
         }
     }

@@ -102,6 +102,9 @@ problem_types! {
     REQUEST_IN_PROGRESS = "request-in-progress", 409, "A request with the same key is still under way",
         "The first request with this Idempotency-Key, or another write of its product, has not ended. This one did nothing.",
         "Send the request again, with the same key, after the time in Retry-After.";
+    CHECK_RUNNING = "check-running", 409, "A check is running already",
+        "A process of the API runs one check at a time, because each reads from both stores.",
+        "Send the request again after the time in Retry-After, or read what the last check found with GET on the same path.";
     QUEUE_PAUSED = "queue-paused", 409, "The queue is paused",
         "An operator holds the queue of views, so that nothing may add views to MySQL. The detail says who, since when and why.",
         "Resume the queue with inventoryctl queue resume, or wait until its operator does, and send the request again.";

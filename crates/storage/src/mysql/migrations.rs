@@ -110,6 +110,14 @@ pub async fn status(mysql: &MySql) -> Result<Vec<Migration>, Error> {
     Ok(all)
 }
 
+/// The newest migration that was applied, which this program need not know.
+///
+/// # Errors
+/// The server is away.
+pub async fn newest(mysql: &MySql) -> Result<Option<i64>, Error> {
+    Ok(applied(mysql).await?.last().map(|(version, _)| *version))
+}
+
 /// Versions that the database has and this program does not know: a newer program migrated it.
 pub(super) async fn unknown(mysql: &MySql) -> Result<Vec<i64>, Error> {
     let runner = embedded::migrations::runner();
