@@ -3,6 +3,14 @@
 use crate::{SOON, Shop, eventually};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use std::time::{Duration, Instant};
+
+/// InnoDB's list of transactions is a copy that is made anew only when nobody has looked at it for 100 ms: who looks again sooner
+/// sees the same for ever.
+const LIST_IS_KEPT: Duration = Duration::from_millis(120);
+
+const OPEN: &str = "SELECT CONCAT_WS(' ', t.trx_started, t.trx_state, p.user, p.command, p.time, p.state, p.info) \
+                    FROM information_schema.innodb_trx t LEFT JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id";
 
 /// A locked row; the lock lasts until [`RowLock::release`], or until the test ends.
 pub struct RowLock(Conn);
@@ -23,8 +31,22 @@ impl Shop {
         self.sql_connection().await.query_drop(sql).await.is_err()
     }
 
-    /// Waits until a worker stands in its transaction, before a row that the test has locked. Not by
-    /// `information_schema.innodb_trx`: that is a copy, and asking for it more than ten times a second keeps it old.
+    /// Waits until no transaction is open; says which stay open.
+    pub(crate) async fn open_transactions(&self) -> Option<String> {
+        let started = Instant::now();
+        loop {
+            let open: Vec<String> = self.rows(OPEN).await;
+            if open.is_empty() {
+                return None;
+            }
+            if started.elapsed() > SOON {
+                return Some(format!("after {} s a transaction is open: {}", SOON.as_secs(), open.join("; ")));
+            }
+            tokio::time::sleep(LIST_IS_KEPT).await;
+        }
+    }
+
+    /// Waits until a worker stands in its transaction, before a row that the test has locked.
     pub async fn worker_meets_the_lock(&self) {
         let sql = format!(
             "SELECT COUNT(*) FROM information_schema.processlist WHERE db = '{}' AND user = 'inventory_worker' \

@@ -231,11 +231,7 @@ async fn at_rest(victims: &mut Victims, clients: &Arc<Clients>, calls: &mut Vec<
         instance.api.ready().await;
     }
     let (shop, mut found) = (&victims.shop, Vec::new());
-    eventually("no transaction is open", SOON, async || {
-        let open = shop.number("SELECT COUNT(*) FROM information_schema.innodb_trx").await;
-        (open == 0).then_some(())
-    })
-    .await;
+    found.extend(shop.open_transactions().await.map(|detail| Violation { rule: Rule::NotAtRest, detail, calls: Vec::new() }));
     let mut readers = [Client::of(clients, 0), Client::of(clients, 1)];
     for id in 1..=PRODUCTS {
         for reader in &mut readers {

@@ -30,11 +30,7 @@ pub(super) async fn at_rest(
     // It would go on to release what expires.
     victims.worker.kill();
     let shop = &victims.shop;
-    eventually("no transaction is open", SOON, async || {
-        let open = shop.number("SELECT COUNT(*) FROM information_schema.innodb_trx").await;
-        (open == 0).then_some(())
-    })
-    .await;
+    let open = shop.open_transactions().await;
     let load = async || Ledger::load(&mut shop.sql_connection().await).await.expect("MySQL is there at rest");
     let clients = Clients::new(victims.instances.each_ref().map(|instance| &instance.api), counters);
     let mut client = Client::of(&clients, LAST_CLIENT, random.fork());
@@ -49,6 +45,7 @@ pub(super) async fn at_rest(
     told.wrong.append(&mut client.told.wrong);
     let mut found = ledger.faults();
     found.extend(judge(told, &ledger));
+    found.extend(open.map(|open| Violation::of(Rule::NotAtRest, open)));
     (found, ledger)
 }
 

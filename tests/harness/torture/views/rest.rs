@@ -40,7 +40,7 @@ pub(super) async fn at_rest(victims: &mut Victims, clients: &Clients, booked: &B
         let violations = vec![Violation::of(Rule::NotDrained, format!("not within {} s: {}", DRAIN_LIMIT.as_secs(), status.stdout))];
         return Rest { violations, account: Account::default() };
     };
-    let open = open_transactions(shop).await;
+    let open = shop.open_transactions().await;
     let (views, dead) = (by_product(shop, VIEWS).await, by_product(shop, LETTERS).await);
     let mut counted = views.clone();
     for (id, letters) in &dead {
@@ -62,23 +62,6 @@ pub(super) async fn at_rest(victims: &mut Victims, clients: &Clients, booked: &B
         account_says(wrong);
     }
     Rest { violations, account }
-}
-
-/// Waits until there are none; says which stay open.
-async fn open_transactions(shop: &Shop) -> Option<String> {
-    const OPEN: &str = "SELECT CONCAT_WS(' ', t.trx_started, p.user, p.command, p.time, p.state, p.info) FROM information_schema.innodb_trx t \
-                        JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id";
-    let started = Instant::now();
-    loop {
-        let open: Vec<String> = shop.rows(OPEN).await;
-        if open.is_empty() {
-            return None;
-        }
-        if started.elapsed() > SOON {
-            return Some(format!("after {} s a transaction is open: {}", SOON.as_secs(), open.join("; ")));
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
 }
 
 const VIEWS: &str = "SELECT product_id, views FROM product_views WHERE views > 0";
