@@ -20,6 +20,9 @@ use std::time::Duration;
 /// As many as the API has by default (INVENTORY_MYSQL_CONNECTIONS).
 const CONNECTIONS: u16 = 32;
 
+/// As the API's sessions have it: MySQL's own wait for a lock, 50 s, is longer than anybody waits for an answer.
+const LOCK_WAIT: &str = "SET SESSION innodb_lock_wait_timeout = 2";
+
 /// The API's own settings of its listener.
 const BACKLOG: u32 = 1024;
 const CONNECTIONS_PER_THREAD: usize = 10_000;
@@ -148,7 +151,7 @@ fn routes(config: &mut web::ServiceConfig, kind: Kind) {
 
 impl Stores {
     fn new(mysql_url: &str, redis_url: &str, product: web::Bytes) -> Result<Self, String> {
-        let pool = pool(mysql_url).map_err(|error| error.to_string())?;
+        let pool = pool(mysql_url, &[LOCK_WAIT]).map_err(|error| error.to_string())?;
         Ok(Self { pool, redis: tokio::sync::OnceCell::new(), redis_url: redis_url.to_owned(), product })
     }
 
@@ -158,13 +161,13 @@ impl Stores {
     }
 }
 
-/// Over TCP as the API does, connections kept, statements prepared once and kept.
-pub(crate) fn pool(url: &str) -> anyhow::Result<Pool> {
+/// Over TCP as the API does, connections kept, statements prepared once and kept. `setup`: what else every session sets.
+pub(crate) fn pool(url: &str, setup: &[&str]) -> anyhow::Result<Pool> {
     let most = usize::from(CONNECTIONS);
     let constraints = PoolConstraints::new(most, most).context("a pool needs at least one connection")?;
     let options = PoolOpts::new().with_constraints(constraints).with_reset_connection(false);
-    let isolation = vec!["SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"];
-    let builder = OptsBuilder::from_opts(mysql_async::Opts::from_url(url)?).setup(isolation);
+    let setup = [&["SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"], setup].concat();
+    let builder = OptsBuilder::from_opts(mysql_async::Opts::from_url(url)?).setup(setup);
     Ok(Pool::new(builder.pool_opts(options).prefer_socket(Some(false))))
 }
 

@@ -96,7 +96,8 @@ pub(crate) async fn run(address: SocketAddr, requests: &Arc<Requests>, clients: 
     };
     // One limit for all: a timer for each request would be felt.
     let limit = until.unwrap_or(from + COUNT_LIMIT) + ANSWER_LIMIT;
-    tokio::time::timeout_at(limit.into(), ended).await.with_context(|| format!("no answer from {address} within {ANSWER_LIMIT:?}"))??;
+    let in_time = tokio::time::timeout_at(limit.into(), ended).await;
+    in_time.with_context(|| format!("{} of {clients} clients had no answer from {address} within {ANSWER_LIMIT:?}", tasks.len()))??;
     let seen = shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
     let time = until.map_or_else(|| from.elapsed(), |until| until - from);
     Ok(Slice { answered: seen.answered, counted: seen.latency.len(), time, latency: seen.latency.clone() })

@@ -14,13 +14,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// The API's default (INVENTORY_RESERVATION_TTL).
 const TTL: TimeDelta = TimeDelta::minutes(15);
 
-/// How often a transaction is begun that locks have refused.
-const TRIES: u32 = 10;
+/// How long after its first try a transaction that locks have refused is begun anew. One more lock wait (2 s) later its client still
+/// waits for what went wrong.
+const RETRY_FOR: Duration = Duration::from_secs(10);
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
 const DEADLOCK: u16 = 1213;
 
@@ -79,10 +81,14 @@ pub(crate) async fn reserve(request: HttpRequest, body: web::Bytes, stores: web:
     wanted.items.sort_unstable_by_key(|item| item.product_id);
     let digest = Sha256::digest(&body);
     let mut connection = stores.pool.get_conn().await?;
-    let mut tries = 1;
+    again_where_refused(async || try_to_reserve(&mut connection, key, &digest, &wanted).await).await
+}
+
+async fn again_where_refused(mut once: impl AsyncFnMut() -> mysql_async::Result<HttpResponse>) -> Answer {
+    let started = Instant::now();
     loop {
-        match try_to_reserve(&mut connection, key, &digest, &wanted).await {
-            Err(error) if is_conflict(&error) && tries < TRIES => tries += 1,
+        match once().await {
+            Err(error) if is_conflict(&error) && started.elapsed() < RETRY_FOR => {}
             answer => return Ok(answer?),
         }
     }
@@ -121,13 +127,7 @@ async fn try_to_reserve(connection: &mut Conn, key: &str, digest: &[u8], wanted:
 /// Without a key, as the API takes it too.
 pub(crate) async fn commit(id: web::Path<String>, stores: web::Data<Stores>) -> Answer {
     let mut connection = stores.pool.get_conn().await?;
-    let mut tries = 1;
-    loop {
-        match try_to_commit(&mut connection, &id).await {
-            Err(error) if is_conflict(&error) && tries < TRIES => tries += 1,
-            answer => return Ok(answer?),
-        }
-    }
+    again_where_refused(async || try_to_commit(&mut connection, &id).await).await
 }
 
 async fn try_to_commit(connection: &mut Conn, id: &str) -> mysql_async::Result<HttpResponse> {

@@ -10,7 +10,7 @@ use crate::stock::Goods::{Baskets, Bought, Hot, SoldOut};
 use crate::usage::Memory;
 use crate::versus::{Versus, Work};
 use crate::{backlog, live, machine, prices, slow};
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use std::time::{Duration, Instant};
 
 /// How much is measured.
@@ -105,7 +105,7 @@ pub(crate) async fn run(stack: &mut Stack, plan: &Plan, rows: &[&str]) -> anyhow
     let mut lines = Vec::new();
     for versus in versus {
         progress.row(versus.title);
-        lines.extend(versus.run(stack, plan, &progress).await?);
+        lines.extend(versus.run(stack, plan, &progress).await.with_context(|| format!("row {}", versus.row))?);
     }
     if wanted("batch") {
         progress.row("a batch of prices");

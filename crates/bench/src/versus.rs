@@ -10,7 +10,7 @@ use crate::rows::{EVERYSEC, Plan};
 use crate::stack::{Baseline, OURS, Stack, THEIRS};
 use crate::stock::{Goods, Opened};
 use crate::usage::{Used, Who, between};
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -92,8 +92,11 @@ impl Versus {
         for round in 0..plan.rounds {
             for place in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
                 let turn = match place {
-                    0 => self.candidate(stack, plan, &requests).await?,
-                    _ => self.baseline(stack, &mut baseline, plan, &requests, &mut left_behind).await?,
+                    0 => self.candidate(stack, plan, &requests).await.context("ours")?,
+                    _ => {
+                        let turn = self.baseline(stack, &mut baseline, plan, &requests, &mut left_behind).await;
+                        turn.with_context(|| format!("the baseline `{}`", self.against.name()))?
+                    }
                 };
                 turns[place].push(turn);
                 progress.advance(plan.warm + plan.measured);

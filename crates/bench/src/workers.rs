@@ -34,7 +34,7 @@ const TAKEN: usize = 10;
 /// # Errors
 /// A store is away, or the baseline has no queue.
 pub(crate) async fn run(kind: Kind, mysql_url: String, redis_url: String) -> anyhow::Result<()> {
-    let pool = pool(&mysql_url)?;
+    let pool = pool(&mysql_url, &[])?;
     match kind {
         Kind::Textbook => pop(&pool, &redis_url).await,
         Kind::Trim => trim(&pool, &redis_url).await,
