@@ -38,8 +38,12 @@ async fn the_queue_is_shown_paused_flushed_and_resumed_over_http() {
     assert!(queue["oldest_age_seconds"].as_f64().unwrap() > 0.0, "{queue}");
     let mut exact = queue.clone();
     exact.as_object_mut().unwrap().remove("oldest_age_seconds");
-    let expected =
-        json!({"accepted": 3, "persisted": 0, "pending": 3, "dead": 0, "lost": 0, "twice": 0, "depth": 3, "in_flight": 0, "paused": null});
+    let waiting = [0, 0, 3, 0];
+    let shard = |number: usize| json!({"shard": number, "entries": waiting[number], "views_waiting": waiting[number], "batch": null});
+    let expected = json!({
+        "accepted": 3, "persisted": 0, "pending": 3, "dead": 0, "lost": 0, "twice": 0, "depth": 3, "capacity": 5_000_000, "in_flight": 0,
+        "shards": [shard(0), shard(1), shard(2), shard(3)], "paused": null
+    });
     assert_eq!(exact, expected);
 
     let paused = ok(&post(&api, "/queue/pause", r#"{"reason":"a new disk"}"#).await);
@@ -57,6 +61,17 @@ async fn the_queue_is_shown_paused_flushed_and_resumed_over_http() {
         assert!(problem["detail"].as_str().unwrap().contains(told), "{problem}");
     }
     assert_eq!(shop.all_views().await, 0);
+    let sealed = eventually("the worker has a batch, which may not be applied", SOON, async || {
+        let shards = ok(&get(&api, "/queue").await)["shards"].take();
+        shards[2]["batch"].is_object().then_some(shards)
+    })
+    .await;
+    let batch = &sealed[2]["batch"];
+    assert_eq!(sealed[2], json!({"shard": 2, "entries": 3, "views_waiting": 0, "batch": batch}));
+    assert_eq!((&batch["views"], batch["id"].as_str().map(str::len)), (&json!(3), Some(36)));
+    let age = |value: &Value| value["age_seconds"].as_f64().unwrap();
+    assert!(age(batch) >= queue["oldest_age_seconds"].as_f64().unwrap(), "of its oldest view: {batch}");
+    assert_eq!([0, 1, 3].map(|number| sealed[number]["batch"].clone()), [json!(null), json!(null), json!(null)]);
     post(&api, "/dead-letters/replay", r#"{"all":true}"#).await;
     assert_eq!(ok(&post(&api, "/queue/resume", "{}").await), json!({"paused": null, "changed": true}));
     assert_eq!(ok(&post(&api, "/queue/resume", "").await), json!({"paused": null, "changed": false}));
@@ -151,7 +166,7 @@ async fn what_an_admin_route_cannot_do_is_refused_as_everywhere_and_changes_noth
         let text = api.client().post(format!("{}/v1/admin{path}", api.ops)).header("content-type", "text/plain").body("{}");
         Reply::to(text).await.problem(415, "unsupported-media-type");
     }
-    for path in ["/queue", "/dead-letters"] {
+    for path in ["/queue", "/dead-letters", "/stock", "/reservations"] {
         let refused = post(&api, path, "").await;
         refused.problem(405, "method-not-allowed");
         assert_eq!(refused.header("allow"), "GET, HEAD", "{path}");
@@ -159,6 +174,13 @@ async fn what_an_admin_route_cannot_do_is_refused_as_everywhere_and_changes_noth
     }
     for query in ["limit=0", "limit=1001", "limit=x", "all=1", "reason=bad", "product_id=-1"] {
         get(&api, &format!("/dead-letters?{query}")).await.problem(400, "invalid-query");
+    }
+    for path in ["/stock", "/reservations"] {
+        for limit in ["0", "1001", "-1", "x", "1.5", ""] {
+            let problem = get(&api, &format!("{path}?limit={limit}")).await.problem(400, "invalid-query");
+            assert_eq!(problem["detail"], "limit must be a whole number from 1 to 1000", "{path} {limit}");
+        }
+        get(&api, &format!("{path}?limit=1&limit=1")).await.problem(400, "invalid-query");
     }
     for wait in ["61s", "soon", ""] {
         post(&api, &format!("/queue/flush?wait={wait}"), "").await.problem(400, "invalid-query");

@@ -4,6 +4,7 @@
 
 mod admin;
 mod admin_checks;
+mod admin_stock;
 mod availability;
 mod backlog;
 mod bad_http;

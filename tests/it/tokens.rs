@@ -156,7 +156,7 @@ async fn every_route_is_for_those_who_have_its_scope_and_nobody_else() {
 }
 
 /// Routes of the API's ops listener for operators; one guard stands before all of `/v1/admin`.
-const ADMIN: [(&str, &str, &str); 14] = [
+const ADMIN: [(&str, &str, &str); 16] = [
     ("GET", "/v1/admin/queue", ""),
     ("POST", "/v1/admin/queue/pause", ""),
     ("POST", "/v1/admin/queue/resume", ""),
@@ -170,6 +170,8 @@ const ADMIN: [(&str, &str, &str); 14] = [
     ("POST", "/v1/admin/checks", ""),
     ("GET", "/v1/admin/system", ""),
     ("GET", "/v1/admin/doctor", ""),
+    ("GET", "/v1/admin/stock", ""),
+    ("GET", "/v1/admin/reservations", ""),
     ("GET", "/v1/admin/nothing", ""),
 ];
 

@@ -1,9 +1,11 @@
-//! The admin routes of the ops listener: the queue, dead letters, and the cache. What `inventoryctl` does, over HTTP.
+//! The admin routes of the ops listener: the queue, dead letters, the cache, and stock. What `inventoryctl` does, over HTTP.
 //!
 //! Both use the same functions of `storage`. All stand in one scope, so that who may use them is asked in one place.
 
 mod checks;
 mod lookup;
+mod queue;
+mod stock;
 mod system;
 
 use crate::console::{self, history::History};
@@ -29,7 +31,7 @@ use std::time::Duration;
 use storage::letters::{self, Outcome, Stopped};
 use storage::mysql::dead_letters::{self, Group, Selection};
 use storage::mysql::pause::{self, MOST_CHARS, Paused};
-use storage::{Kind, flush, status, watch};
+use storage::{Kind, flush};
 use telemetry::config::parse_duration;
 use telemetry::tokens::Caller;
 
@@ -64,7 +66,7 @@ pub(crate) fn configure(
         .app_data(checks)
         .app_data(history)
         .service(only(Method::GET, "/stream", web::to(console::stream)))
-        .service(only(Method::GET, "/queue", web::to(queue)))
+        .service(only(Method::GET, "/queue", web::to(queue::show)))
         .service(only(Method::POST, "/queue/pause", web::to(pause_queue)))
         .service(only(Method::POST, "/queue/resume", web::to(resume_queue)))
         .service(only(Method::POST, "/queue/flush", web::to(flush_queue)))
@@ -76,6 +78,8 @@ pub(crate) fn configure(
         .service(checks::resource())
         .service(only(Method::GET, "/system", web::to(system::system)))
         .service(only(Method::GET, "/doctor", web::to(system::doctor)))
+        .service(only(Method::GET, "/stock", web::to(stock::lowest)))
+        .service(only(Method::GET, "/reservations", web::to(stock::reservations)))
         .default_service(web::to(async || Err::<HttpResponse, _>(ApiError::UnknownRoute)))
         .wrap(from_fn(write_refusals))
         .wrap(from_fn(telemetry::ops::admin));
@@ -111,26 +115,6 @@ async fn write_refusals(
         answer.headers_mut().insert(name.clone(), value.clone());
     }
     Ok(response.into_response(answer))
-}
-
-/// GET `/v1/admin/queue`
-async fn queue(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
-    query::none(&request)?;
-    let stores = state.stores()?;
-    let both = async { tokio::try_join!(status::account(&stores.mysql, &stores.redis), pause::state(&stores.mysql)) };
-    let ((account, depth), hold) = state.read(both).await?.map_err(of_read)?;
-    Ok(HttpResponse::Ok().json(json!({
-        "accepted": account.accepted,
-        "persisted": account.persisted,
-        "pending": account.pending,
-        "dead": account.dead,
-        "lost": account.lost,
-        "twice": account.twice(),
-        "depth": depth.entries,
-        "in_flight": depth.in_flight,
-        "oldest_age_seconds": depth.oldest_age_seconds(watch::now_ms()),
-        "paused": hold.map(hold_json),
-    })))
 }
 
 /// POST `/v1/admin/queue/pause`: once it is answered, no view is written to MySQL until the resume.
@@ -172,10 +156,7 @@ async fn list_letters(request: HttpRequest, state: Data<State>) -> Result<HttpRe
     let [reason, product_id, limit, all] = query::parameters(&request, ["reason", "product_id", "limit", "all"])?;
     let invalid = ApiError::InvalidQuery;
     let number = |name: &str, text: String| text.parse::<u64>().map_err(|_| invalid(format!("{name} must be a whole number")));
-    let limit = limit.map_or(Ok(LISTED), |text| number("limit", text))?;
-    if !(1..=MOST_LISTED).contains(&limit) {
-        return Err(invalid(format!("limit is 1 to {MOST_LISTED}")));
-    }
+    let limit = listed(limit, LISTED)?;
     let all = match all.as_deref() {
         None | Some("false") => false,
         Some("true") => true,
@@ -350,6 +331,13 @@ fn cached(body: Json) -> Result<Option<Vec<ProductId>>, ApiError> {
     let mut faults = Faults::default();
     faults.add("", "must say which products: either product_ids, or all");
     faults.into_result(None)
+}
+
+/// How many lines a listing is to have.
+fn listed(limit: Option<String>, default: u64) -> Result<u64, ApiError> {
+    let Some(text) = limit else { return Ok(default) };
+    let limit = text.parse().ok().filter(|limit| (1..=MOST_LISTED).contains(limit));
+    limit.ok_or_else(|| ApiError::InvalidQuery(format!("limit must be a whole number from 1 to {MOST_LISTED}")))
 }
 
 fn letter_reason(text: &str) -> Result<Reason, String> {

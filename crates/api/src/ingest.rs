@@ -131,9 +131,14 @@ impl Intake {
 
     /// Takes over what the queue holds: over capacity nothing is pushed, so no push would tell that there is room again.
     pub(crate) fn note_depth(&self, depth: &Depth) {
-        for (known, entries) in self.entries.iter().zip(&depth.shard_entries) {
-            known.store(*entries, Ordering::Relaxed);
+        for (known, shard) in self.entries.iter().zip(&depth.shards) {
+            known.store(shard.entries, Ordering::Relaxed);
         }
+    }
+
+    /// Most (product, hour) entries that may wait.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.settings.capacity
     }
 }
 

@@ -58,8 +58,26 @@ pub struct Depth {
     pub in_flight: u64,
     /// When the oldest view that is not in MySQL was pushed, milliseconds since 1970 UTC.
     pub oldest_at_ms: Option<u64>,
-    /// Entries of each shard.
-    pub shard_entries: Vec<u64>,
+    pub shards: Vec<ShardDepth>,
+}
+
+/// What one shard of it holds now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardDepth {
+    /// Entries waiting or sealed.
+    pub entries: u64,
+    /// Views that no batch has.
+    pub views_waiting: u64,
+    /// The sealed batch. It may be in MySQL already, where its worker died before it was settled.
+    pub batch: Option<SealedBatch>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedBatch {
+    pub id: String,
+    pub views: u64,
+    /// When its first record was pushed, milliseconds since 1970 UTC; none where that is no record.
+    pub oldest_at_ms: Option<u64>,
 }
 
 impl Depth {
@@ -71,20 +89,38 @@ impl Depth {
             _ => shard.sealed_at_ms.or(shard.waiting_at_ms),
         };
         let sealed = |shard: &ShardStatus| shard.sealed.as_ref().map_or(0, |(_, views)| *views);
+        let of_shard = |shard: &ShardStatus| ShardDepth {
+            entries: shard.entries,
+            views_waiting: shard.views_waiting,
+            batch: shard.sealed.clone().map(|(id, views)| SealedBatch { id, views, oldest_at_ms: shard.sealed_at_ms }),
+        };
         Self {
             entries: shards.iter().map(|shard| shard.entries).sum(),
             views: shards.iter().map(|shard| shard.views_waiting + sealed(shard)).sum(),
             in_flight: shards.iter().map(sealed).sum(),
             oldest_at_ms: (0..).zip(shards).filter_map(oldest).min(),
-            shard_entries: shards.iter().map(|shard| shard.entries).collect(),
+            shards: shards.iter().map(of_shard).collect(),
         }
     }
 
     /// Age of the oldest view that is not in MySQL, seconds; 0 when nothing waits.
     #[must_use]
     pub fn oldest_age_seconds(&self, now_ms: u64) -> f64 {
-        self.oldest_at_ms.map_or(0.0, |oldest| now_ms.saturating_sub(oldest) as f64 / 1000.0)
+        self.oldest_at_ms.map_or(0.0, |oldest| age_seconds(oldest, now_ms))
     }
+}
+
+impl SealedBatch {
+    /// Age of its first record, seconds.
+    #[must_use]
+    pub fn age_seconds(&self, now_ms: u64) -> Option<f64> {
+        self.oldest_at_ms.map(|oldest| age_seconds(oldest, now_ms))
+    }
+}
+
+/// Clocks of several machines are at work: nothing is younger than now.
+fn age_seconds(at_ms: u64, now_ms: u64) -> f64 {
+    now_ms.saturating_sub(at_ms) as f64 / 1000.0
 }
 
 /// What Redis alone can tell: a batch that is in MySQL and not settled counts as one that waits.

