@@ -27,6 +27,7 @@ const PAGES: [&str; 7] =
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
 
 static PAGE: LazyLock<Stored> = LazyLock::new(|| Stored::new(HTML, include_str!("../console/index.html")));
 
@@ -39,7 +40,23 @@ macro_rules! assets {
 
 assets! {
     "console.css" = STYLE,
-    "console.js" = SCRIPT,
+    "main.js" = SCRIPT,
+    "api.js" = SCRIPT,
+    "checks.js" = SCRIPT,
+    "dead-letters.js" = SCRIPT,
+    "dom.js" = SCRIPT,
+    "live.js" = SCRIPT,
+    "note.js" = SCRIPT,
+    "overview.js" = SCRIPT,
+    "plots.js" = SCRIPT,
+    "product.js" = SCRIPT,
+    "queue.js" = SCRIPT,
+    "stock.js" = SCRIPT,
+    "system.js" = SCRIPT,
+    "words.js" = SCRIPT,
+    "vendor/uPlot-1.6.32.iife.min.js" = SCRIPT,
+    "vendor/uPlot-1.6.32.min.css" = STYLE,
+    "vendor/uPlot-LICENSE.txt" = TEXT,
 }
 
 /// Puts pages and files into the router of the ops listener.
