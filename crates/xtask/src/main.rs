@@ -2,6 +2,7 @@
 //! there within seconds of a clone; what needs more than that is asked of `inventoryctl`.
 
 mod bench;
+mod chromium;
 mod deny;
 mod json;
 mod mysql;

@@ -28,6 +28,18 @@ pub(crate) fn servers() -> Result<()> {
     Ok(())
 }
 
+/// Installs packages of Debian for `what`, which is missing: as root without a terminal; otherwise the error holds the line to type.
+pub(crate) fn packages(what: &str, packages: &[&str]) -> Result<()> {
+    let line = format!("apt-get install -y {}", packages.join(" "));
+    if !is_root() || on_a_terminal() {
+        return Err(format!("not installed: {what}; on Debian type\n  {line}").into());
+    }
+    say(format!("installing {what}: {line}"));
+    let apt = |arguments: &[&str]| Command::new("apt-get").args(arguments).status().is_ok_and(|status| status.success());
+    let installed = apt(&["update", "--quiet"]) && apt(&[&["install", "-y"], packages].concat());
+    if installed { Ok(()) } else { Err(format!("`{line}` failed, see above").into()) }
+}
+
 fn agreed(missing: &str, line: &str) -> Result<bool> {
     print!("Not installed: {missing}. Run this?\n  {line}\n[Y/n] ");
     stdout().flush()?;

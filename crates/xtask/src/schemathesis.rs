@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::Result;
-use crate::need::{self, is_root};
+use crate::need;
 use crate::place::Place;
 use crate::screen::say;
 
@@ -12,7 +12,7 @@ use crate::screen::say;
 const REQUIREMENTS: &str = "tests/schemathesis/requirements.txt";
 
 /// Debian keeps what makes virtual environments in a package of its own.
-const PACKAGE_LINE: &str = "apt-get install -y python3-venv";
+const PACKAGE: &str = "python3-venv";
 
 /// Installs what the requirements name, unless that was done before.
 pub(crate) fn install(place: &Place) -> Result<()> {
@@ -24,7 +24,7 @@ pub(crate) fn install(place: &Place) -> Result<()> {
     }
     say(format!("installing {} into {}", wanted.trim(), dir.display()));
     if !made(&dir) {
-        install_python()?;
+        need::packages("Python with its module venv", &[PACKAGE])?;
         if !made(&dir) {
             return Err(format!("`python3 -m venv {}` failed, see above", dir.display()).into());
         }
@@ -42,15 +42,4 @@ pub(crate) fn install(place: &Place) -> Result<()> {
 fn made(dir: &Path) -> bool {
     let status = Command::new("python3").args(["-m", "venv", "--clear"]).arg(dir).status();
     status.is_ok_and(|status| status.success())
-}
-
-/// As root without a terminal it is installed; otherwise the error holds the line to type.
-fn install_python() -> Result<()> {
-    if !is_root() || need::on_a_terminal() {
-        return Err(format!("Python with its module venv is not installed; on Debian type\n  {PACKAGE_LINE}").into());
-    }
-    say(format!("installing Python's module venv: {PACKAGE_LINE}"));
-    let installed = |arguments: &[&str]| Command::new("apt-get").args(arguments).status().is_ok_and(|status| status.success());
-    let words: Vec<&str> = PACKAGE_LINE.split(' ').skip(1).collect();
-    if installed(&["update", "--quiet"]) && installed(&words) { Ok(()) } else { Err(format!("`{PACKAGE_LINE}` failed, see above").into()) }
 }
