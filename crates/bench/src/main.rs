@@ -6,6 +6,7 @@
 mod backlog;
 mod baselines;
 mod connection;
+mod console;
 mod figures;
 mod kills;
 mod live;
@@ -59,6 +60,9 @@ enum Command {
         /// Instead: what each design of the views' path loses and doubles under kill -9; also in target/bench/kills.md
         #[arg(long, conflicts_with = "only")]
         kills: bool,
+        /// Instead: what an open console and a scrape a second add to the instructions a request; also in target/bench/console.md
+        #[arg(long, conflicts_with_all = ["only", "kills"])]
+        console: bool,
         /// Of the moments of the kills
         #[arg(long, value_name = "S", default_value_t = versus::SEED, requires = "kills")]
         seed: u64,
@@ -93,6 +97,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Bench { quick, kills: true, seed, .. } => until_interrupted(kills(quick, seed)),
+        Command::Bench { quick, console: true, .. } => until_interrupted(console(quick)),
         Command::Bench { quick, only, .. } => until_interrupted(bench(quick, only)),
         Command::Soak { minutes, seed } => until_interrupted(soak(minutes, seed)),
         Command::Serve { kind, setup } => baselines::serve(kind, setup),
@@ -137,6 +142,17 @@ async fn kills(quick: bool, seed: u64) -> anyhow::Result<()> {
     std::fs::write(dir.join("kills.md"), &table).context("writing kills.md")?;
     println!("{table}\nmeasured in {:.0} s; also in {}", began.elapsed().as_secs_f64(), dir.join("kills.md").display());
     ensure!(sound, "this design lost or doubled views, see its row");
+    Ok(())
+}
+
+async fn console(quick: bool) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let (dir, _lock) = place()?;
+    let mut stack = start(&dir).await?;
+    let table = console::run(&mut stack, &dir, if quick { &console::QUICK } else { &console::FULL }).await?;
+    stack.end()?;
+    std::fs::write(dir.join("console.md"), &table).context("writing console.md")?;
+    println!("{table}\nmeasured in {:.0} s; also in {}", began.elapsed().as_secs_f64(), dir.join("console.md").display());
     Ok(())
 }
 

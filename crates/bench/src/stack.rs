@@ -16,7 +16,7 @@ use mysql_async::prelude::Queryable;
 use redis::aio::MultiplexedConnection;
 use servers::{AppendFsync, Mysql, MysqlOptions, Process, Redis, RedisOptions, free_port};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -165,6 +165,23 @@ impl Stack {
         wait_ready(self.api.as_mut(), self.addresses.api_ops)
     }
 
+    /// Starts the API anew under another program; returns its process id, which is the same as that program's.
+    ///
+    /// # Errors
+    /// It did not end, or is not ready in time.
+    pub(crate) fn restart_api_under(&mut self, tool: &Path, arguments: &[&str]) -> anyhow::Result<u32> {
+        if let Some(mut api) = self.api.take() {
+            api.stop(END_LIMIT)?;
+        }
+        let mut command = self.cores.command(tool);
+        command.args(arguments).arg(self.programs.join("inventory-api"));
+        self.set_environment(&mut command);
+        let api = self.api.insert(Process::spawn("api", command, &self.dir.join("api.log"))?);
+        let pid = api.pid();
+        wait_ready(self.api.as_mut(), self.addresses.api_ops)?;
+        Ok(pid)
+    }
+
     pub(crate) fn start_worker(&mut self) -> anyhow::Result<()> {
         self.worker = Some(self.spawn("inventory-worker", "worker")?);
         wait_ready(self.worker.as_mut(), self.addresses.worker_ops)
@@ -213,6 +230,10 @@ impl Stack {
 
     pub(crate) fn api(&self) -> SocketAddr {
         self.addresses.api
+    }
+
+    pub(crate) fn api_ops(&self) -> SocketAddr {
+        self.addresses.api_ops
     }
 
     /// Redis syncs its log `always` or `everysec` from now on.

@@ -9,6 +9,7 @@ use crate::{Result, need};
 const BENCH_HELP: &str = "\
 cargo xtask bench [--quick] [--only ROW...]
 cargo xtask bench [--quick] --kills [--seed S]
+cargo xtask bench [--quick] --console
 
 Measures reads, views, prices, reservations and the drain beside the simplest servers that do the same, in
 less than six minutes after the build, and prints one table of ratios; it is also in target/bench/latest.md
@@ -24,6 +25,8 @@ reserved and not acknowledged, or the other way round, are.
                  UPDATE a view and three queues answer and leave behind at full load, and what they lose and double
                  when worker and API are killed with -9 twenty times each; fails if this design loses or doubles
   --seed S       of the moments of the kills [default: 42]
+  --console      another table instead, in about five minutes, also in target/bench/console.md: instructions of the API a
+                 request, counted by Callgrind, with the console open and one scrape a second, and without; needs valgrind
 
 Needs Linux and two cores that nothing else uses: servers are pinned to one, the load generator to the
 other.";
