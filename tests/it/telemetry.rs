@@ -1,6 +1,6 @@
 //! What the programs say of themselves: metrics, health, logs.
 
-use harness::{Program, Reply, SOON, Shop, eventually, metric_in};
+use harness::{Program, Proxy, Reply, SOON, Shop, eventually, metric_in};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -300,6 +300,25 @@ async fn the_api_tells_the_depth_and_age_of_the_queue_without_a_worker() {
     gauges(&api, [1.0, 1.0]).await;
     assert_eq!(api.metric("inventory_views_conservation_drift").await, 0.0);
     assert_eq!(api.metric("inventory_queue_capacity").await, 5e6);
+}
+
+#[tokio::test]
+async fn callers_that_wait_for_a_connection_to_mysql_are_counted() {
+    let shop = Shop::start().await;
+    shop.products(1).await;
+    let proxy = Proxy::to(shop.mysql_port()).await;
+    let url = ("INVENTORY_MYSQL_URL", shop.mysql_url_at("inventory_api", proxy.port()));
+    let api = shop.api_with(&[url, ("INVENTORY_MYSQL_CONNECTIONS", "2".into())]).await;
+    let waiting = async || api.metric("inventory_mysql_pool_connections{state=\"waiting\"}").await;
+    assert_eq!(waiting().await, 0.0);
+    proxy.hold_replies();
+    let reads: Vec<_> = (0..6).map(|_| tokio::spawn(api.request("GET", "/v1/products/1/price-history").send())).collect();
+    eventually("two have a connection and four wait", SOON, async || (waiting().await >= 4.0).then_some(())).await;
+    proxy.release();
+    for read in reads {
+        read.await.unwrap().unwrap();
+    }
+    eventually("nobody waits", SOON, async || (waiting().await == 0.0).then_some(())).await;
 }
 
 #[tokio::test]

@@ -186,10 +186,15 @@ impl StoreMetrics {
     }
 
     /// What the pool holds now.
-    pub fn mysql_pool(&self, idle: i64, in_use: i64, waiting: i64) {
+    pub fn mysql_pool(&self, idle: i64, in_use: i64) {
         self.mysql_pool[PoolState::Idle].set(idle);
         self.mysql_pool[PoolState::InUse].set(in_use);
-        self.mysql_pool[PoolState::Waiting].set(waiting);
+    }
+
+    /// Callers that wait for a connection.
+    #[must_use]
+    pub fn mysql_waiting(&self) -> &Gauge {
+        &self.mysql_pool[PoolState::Waiting]
     }
 
     /// Whether the binlog is followed closely, and how late it is if not.

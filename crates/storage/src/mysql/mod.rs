@@ -32,7 +32,7 @@ use mysql_async::{Conn, Opts, OptsBuilder, Params, Pool, PoolConstraints, PoolOp
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use telemetry::metrics::{MysqlOp, StoreMetrics};
+use telemetry::metrics::{Gauge, MysqlOp, StoreMetrics};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -226,7 +226,13 @@ impl MySql {
     }
 
     async fn free_connection(&self) -> Result<OwnedSemaphorePermit, Error> {
-        let free = tokio::time::timeout(FREE_LIMIT, self.inner.free.clone().acquire_owned()).await;
+        let free = self.inner.free.clone();
+        // What is free is nobody's turn: those who wait are served first.
+        if let Ok(free) = free.clone().try_acquire_owned() {
+            return Ok(free);
+        }
+        let _waits = Waits::new(&self.inner.metrics);
+        let free = tokio::time::timeout(FREE_LIMIT, free.acquire_owned()).await;
         let busy = || Error::new(Kind::Unavailable, "MySQL: all connections are busy (INVENTORY_MYSQL_CONNECTIONS)");
         free.ok().and_then(Result::ok).ok_or_else(busy)
     }
@@ -258,8 +264,25 @@ impl MySql {
         let pool = self.inner.pool.metrics();
         let load = |value: &std::sync::atomic::AtomicUsize| value.load(std::sync::atomic::Ordering::Relaxed) as i64;
         self.inner.metrics.mysql_up(result.is_ok());
-        self.inner.metrics.mysql_pool(load(&pool.connections_in_pool), load(&pool.connections_in_use), load(&pool.active_wait_requests));
+        self.inner.metrics.mysql_pool(load(&pool.connections_in_pool), load(&pool.connections_in_use));
         result
+    }
+}
+
+/// A caller that waits for a connection, counted for as long as it does, also where it gives up.
+struct Waits(Gauge);
+
+impl Waits {
+    fn new(metrics: &StoreMetrics) -> Self {
+        let gauge = metrics.mysql_waiting().clone();
+        gauge.add(1);
+        Self(gauge)
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.add(-1);
     }
 }
 
