@@ -8,6 +8,7 @@ mod json;
 mod mysql;
 mod need;
 mod place;
+mod prometheus;
 mod schemathesis;
 mod screen;
 mod teeth;
