@@ -62,6 +62,16 @@ mod redis_full;
 mod replay;
 mod reservations;
 mod retention;
+mod runbook {
+    mod alerts;
+    mod book;
+    mod moves;
+    mod procedures;
+    mod stage;
+    mod stores;
+    mod text;
+    mod walk;
+}
 mod smoke;
 mod sold_out;
 mod startup;
