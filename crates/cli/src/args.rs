@@ -145,6 +145,8 @@ pub(crate) enum Command {
     ///
     /// Exits 5 where they deviate, 6 where one lets us not in, 7 where one is away; changes nothing. Rights are examined of the user in the URL of MySQL: run it with each program's settings.
     Doctor(DoctorArgs),
+    /// Ask a program whether it is ready; exits 1 where it is not, 7 where none listens
+    Ready(ReadyArgs),
     /// The settings of this command line
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -279,6 +281,13 @@ pub(crate) struct DoctorArgs {
     /// Where the API serves its health and metrics; one that is not there is only noted
     #[arg(long, env = "INVENTORY_API_OPS_LISTEN", default_value = "127.0.0.1:8081")]
     pub(crate) api_ops_listen: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReadyArgs {
+    /// Where its metrics and health are: of an API 8081, of a worker 8082
+    #[arg(default_value = "127.0.0.1:8081")]
+    pub(crate) ops: SocketAddr,
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ mod product_list;
 mod products;
 mod progress;
 mod queue;
+mod ready;
 mod rejects;
 mod replay;
 mod reservation;
@@ -112,6 +113,7 @@ async fn run() -> Result<Exit, Failure> {
         }
         Command::Token(TokenVerb::New(args)) => token::new(&args, &output),
         Command::Doctor(args) => doctor::run(&args, &connection, &output).await,
+        Command::Ready(args) => ready::run(&args, &output).await,
         Command::Config(ConfigVerb::Show) => config_show::show(&connection, &matches, &output),
         Command::Completions { shell } => completions::run(shell, &output),
     }
