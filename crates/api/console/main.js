@@ -134,7 +134,7 @@ function tokenForm() {
     }
   }
   const why = h("p", {}, "This listener answers only those who show a token with the scope admin.");
-  return section("Token required", why, h("form", { onsubmit: use }, secret.element, submit));
+  return section("Token", why, h("form", { onsubmit: use }, secret.element, submit));
 }
 
 function askForToken(problem) {

@@ -6,6 +6,9 @@ import { clock } from "./words.js";
 
 /* global uPlot */
 
+/** Programs that start see their stores away for some seconds. */
+const MOMENT_SECONDS = 3;
+
 const FONT = "12px system-ui, sans-serif";
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -116,10 +119,11 @@ function shade(u, spans) {
     ctx.fillStyle = style("--muted");
     ctx.font = FONT.replace("12", String(12 * devicePixelRatio));
     ctx.textBaseline = "bottom";
-    // A short span has its word to the left of it.
-    const inside = at(to) - x > ctx.measureText(word).width + 8 * devicePixelRatio;
-    ctx.textAlign = inside ? "left" : "right";
-    ctx.fillText(word, inside ? x + 4 * devicePixelRatio : at(to), top + height - 3 * devicePixelRatio);
+    // A short span has its word to the left of it, where there is room.
+    const room = ctx.measureText(word).width + 8 * devicePixelRatio;
+    const before = at(to) - x < room && at(to) - left > room;
+    ctx.textAlign = before ? "right" : "left";
+    ctx.fillText(word, before ? at(to) : x + 4 * devicePixelRatio, top + height - 3 * devicePixelRatio);
   }
   ctx.restore();
 }
@@ -140,7 +144,7 @@ export function columns(samples, pick) {
   return out;
 }
 
-/** The spans in which `wordOf` a sample is the same; one without a word is in none. */
+/** The spans in which `wordOf` a sample is the same; one without a word is in none, and what was for a moment is left out. */
 export function spans(samples, wordOf) {
   const found = [];
   let open = null;
@@ -152,5 +156,5 @@ export function spans(samples, wordOf) {
     }
     if (open) open.to = sample.at;
   }
-  return found;
+  return found.filter(({ from, to }) => to - from >= MOMENT_SECONDS);
 }

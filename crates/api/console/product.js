@@ -10,7 +10,7 @@ const HOUR_SECONDS = 3_600;
 
 export function product(page) {
   const query = new URLSearchParams(location.search);
-  const input = h("input", { type: "search", autocomplete: "off", spellcheck: "false", size: "24" });
+  const input = h("input", { type: "text", autocomplete: "off", spellcheck: "false", size: "24" });
   const which = field("SKU, or id:42", input, null, h("button.primary", { type: "submit" }, "Look up"));
   const found = h("div");
   input.value = query.has("id") ? `id:${query.get("id")}` : (query.get("sku") ?? "");
@@ -41,7 +41,7 @@ export function product(page) {
     } catch (problem) {
       if (problem?.name === "AbortError" || mine !== latest) return;
       found.replaceChildren();
-      which.tell(words(problem));
+      which.tell(problem.errors?.map((fault) => fault.detail).join("; ") ?? words(problem));
       input.focus();
     }
   }
@@ -60,7 +60,7 @@ function parametersOf(text) {
 
 function show(product, signal, again, drop) {
   const name = product.fields.find((line) => line.field === "name");
-  const title = `${product.sku}: ${name?.mysql ?? name?.api ?? "no name"}`;
+  const title = `${product.sku ?? `id:${product.id}`}: ${name?.mysql ?? name?.api ?? name?.redis ?? "no name"}`;
   return [
     h("h2.subject", {}, title),
     places(product, again, drop),
@@ -127,10 +127,13 @@ function views({ total, persisted, pending, hours }, signal) {
   const sum = values.reduce((a, b) => a + b, 0);
   const top = values.indexOf(Math.max(...values));
   drawn.draw([at, values], sum ? `${counted(sum, "view")} in the last 48 hours, the most in the hour from ${clock(at[top], now())}: ${count(values[top])}.` : "No view in the last 48 hours.");
-  return [h("p", {}, `${count(total)} in all = ${count(persisted)} in MySQL + ${count(pending)} pending.`), drawn.element];
+  const all = total == null ? "How many in all is not known: a store does not tell." : `${count(total)} in all = ${count(persisted)} in MySQL + ${count(pending)} pending.`;
+  return [h("p", {}, all), drawn.element];
 }
 
-function stock({ on_hand: onHand, reserved, available, version }) {
+function stock(level) {
+  if (!level) return h("p.empty", {}, "It never had stock.");
+  const { on_hand: onHand, reserved, available, version } = level;
   const word = available > 0 ? mark("well", "can be sold") : mark("watch", "sold out");
   return h("p.told", {}, word, ` ${count(available)} available = ${count(onHand)} on hand − ${count(reserved)} reserved (version ${version}).`);
 }

@@ -21,7 +21,7 @@ export function queue(page) {
       const state = await page.get("/queue");
       showHold(hold, state.paused);
       fill(shards, state.shards ?? null, () => shardTable(state.shards));
-      fill(workers, [state.workers ?? null], () => workerTable(state.workers));
+      fill(workers, state.workers === undefined ? String(live.sample?.workers) : [state.workers], () => workerTable(state.workers));
     }),
   );
   const pause = action("Pause the queue", () => askReason(again), { progress: "" });

@@ -45,12 +45,12 @@ export function bytes(value) {
   return `${unit > 0 && value < 10 ? tenths.format(value) : whole.format(value)} ${units[unit]}`;
 }
 
-/** Seconds as "4.5 ms", "0.8 s", "63 s", "5 min 3 s", "2 h 5 min", "3 d 4 h". */
+/** Seconds as "4.5 ms", "230 ms", "1.8 s", "63 s", "5 min 3 s", "2 h 5 min", "3 d 4 h". */
 export function duration(seconds) {
   if (seconds == null) return UNKNOWN;
   if (seconds < 0) return `−${duration(-seconds)}`;
   if (seconds === 0) return "0 s";
-  if (seconds < 0.1) return `${seconds < 0.01 ? tenths.format(seconds * 1e3) : whole.format(seconds * 1e3)} ms`;
+  if (seconds < 0.9995) return `${seconds < 0.01 ? tenths.format(seconds * 1e3) : whole.format(seconds * 1e3)} ms`;
   if (seconds < 10) return `${tenths.format(seconds)} s`;
   const s = Math.round(seconds);
   if (s < 120) return `${s} s`;
