@@ -33,8 +33,8 @@ function productLink(id, sku) {
 
 function lowestTable(data) {
   const level = ({ available }) => (available <= 0 ? mark("watch", "sold out") : available <= LOW ? mark("watch", "low") : mark("well", "there"));
-  const rows = data.map((each) => [productLink(each.product_id, each.sku), each.name, count(each.on_hand), count(each.reserved), count(each.available), level(each)]);
-  return table("Lowest available", ["SKU", "Name", number("On hand"), number("Reserved"), number("Available"), "Level"], rows, "No product has stock.");
+  const rows = data.map((each) => [productLink(each.product_id, each.sku), count(each.available), level(each), each.name, count(each.on_hand), count(each.reserved)]);
+  return table("Lowest available", ["SKU", number("Available"), "Level", "Name", number("On hand"), number("Reserved")], rows, "No product has stock.");
 }
 
 function reservationTable(data) {
