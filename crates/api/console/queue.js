@@ -51,7 +51,7 @@ function figuresOf(state) {
   const of = capacity && depth != null ? `${share(depth / capacity)} of ${count(capacity)}` : "entries of a product and hour";
   return [
     ["depth", "Depth", count(depth), of, capacity && depth > 0.8 * capacity ? "trouble" : ""],
-    ["pending", "Views that wait", count(pending), `${count(inFlight)} of them in a batch`],
+    ["pending", "Views that wait", count(pending), "accepted, and not in MySQL"],
     ["age", "The oldest waits for", pending === 0 ? "–" : duration(age), pending === 0 ? "none waits" : "until it is in MySQL"],
     ["in-flight", "In batches", count(inFlight), "views that a worker is applying"],
     ["accepted", "Accepted", count(accepted)],

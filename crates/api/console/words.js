@@ -31,7 +31,8 @@ export function share(value) {
   if (value == null) return UNKNOWN;
   const percent = 100 * value;
   if (percent === 0 || percent === 100) return `${percent} %`;
-  return `${tenths.format(Math.min(99.9, Math.max(0.1, percent)))} %`;
+  if (percent < 0.1) return "under 0.1 %";
+  return percent > 99.9 ? "over 99.9 %" : `${tenths.format(percent)} %`;
 }
 
 export function bytes(value) {
