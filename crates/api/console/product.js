@@ -118,10 +118,12 @@ function around(_, low, high) {
 }
 
 function views({ total, persisted, pending, hours }, signal) {
-  const drawn = plot({ name: "Views by hour", height: 120, axis: count, size: 52, top: 4, signal, series: [{ label: "views", color: "--line", fill: "--bar", width: 1, bars: true, words: count }] });
   // Hours without a view are told by their absence: they are drawn as 0.
   const end = Math.floor(now() / HOUR_SECONDS);
   const at = Array.from({ length: 48 }, (_, n) => (end - 47 + n) * HOUR_SECONDS);
+  // A bar stands for the hour that begins at its time.
+  const range = { x: () => [at[0], at[47] + HOUR_SECONDS] };
+  const drawn = plot({ name: "Views by hour", height: 120, axis: count, size: 52, top: 4, signal, range, series: [{ label: "views", color: "--line", fill: "--bar", width: 1, bars: true, words: count }] });
   const by = new Map(hours.map((each) => [seconds(each.hour), each.views]));
   const values = at.map((hour) => by.get(hour) ?? 0);
   const sum = values.reduce((a, b) => a + b, 0);
@@ -132,7 +134,7 @@ function views({ total, persisted, pending, hours }, signal) {
 }
 
 function stock(level) {
-  if (!level) return h("p.empty", {}, "It never had stock.");
+  if (!level?.version) return h("p.empty", {}, "Its stock was never counted: nothing of it can be sold.");
   const { on_hand: onHand, reserved, available, version } = level;
   const word = available > 0 ? mark("well", "can be sold") : mark("watch", "sold out");
   return h("p.told", {}, word, ` ${count(available)} available = ${count(onHand)} on hand − ${count(reserved)} reserved (version ${version}).`);
