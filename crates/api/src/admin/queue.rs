@@ -1,4 +1,4 @@
-//! GET `/v1/admin/queue`: where the accepted views are, and what each shard of the queue holds.
+//! GET `/v1/admin/queue`: where the accepted views are, what each shard of the queue holds, and who drains it.
 
 use super::{hold_json, of_read};
 use crate::error::ApiError;
@@ -8,6 +8,7 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
 use storage::mysql::pause;
+use storage::redis::workers::{Worker, workers};
 use storage::status::{self, ShardDepth};
 use storage::watch::now_ms;
 
@@ -15,8 +16,12 @@ use storage::watch::now_ms;
 pub(super) async fn show(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
     query::none(&request)?;
     let stores = state.stores()?;
-    let both = async { tokio::try_join!(status::account(&stores.mysql, &stores.redis), pause::state(&stores.mysql)) };
-    let ((account, depth), hold) = state.read(both).await?.map_err(of_read)?;
+    let all = async {
+        let (account, hold) = tokio::try_join!(status::account(&stores.mysql, &stores.redis), pause::state(&stores.mysql))?;
+        // The rest is worth showing where this user may not list clients.
+        Ok((account, hold, workers(&stores.redis.queue).await.ok()))
+    };
+    let ((account, depth), hold, workers) = state.read(all).await?.map_err(of_read)?;
     let now_ms = now_ms();
     let shards: Vec<Value> = depth.shards.iter().enumerate().map(|(number, shard)| shard_json(number, shard, now_ms)).collect();
     Ok(HttpResponse::Ok().json(json!({
@@ -31,6 +36,7 @@ pub(super) async fn show(request: HttpRequest, state: Data<State>) -> Result<Htt
         "in_flight": depth.in_flight,
         "oldest_age_seconds": depth.oldest_age_seconds(now_ms),
         "shards": shards,
+        "workers": workers.map(|workers| workers.into_iter().map(worker_json).collect::<Vec<_>>()),
         "paused": hold.map(hold_json),
     })))
 }
@@ -39,4 +45,10 @@ fn shard_json(number: usize, shard: &ShardDepth, now_ms: u64) -> Value {
     let batch = shard.batch.as_ref();
     let batch = batch.map(|batch| json!({"id": batch.id, "views": batch.views, "age_seconds": batch.age_seconds(now_ms)}));
     json!({"shard": number, "entries": shard.entries, "views_waiting": shard.views_waiting, "batch": batch})
+}
+
+/// `waits`: for views, which tells nothing of how it fares when there are some.
+fn worker_json(worker: Worker) -> Value {
+    let Worker { name, address, connected_seconds, waits } = worker;
+    json!({"name": name, "address": address, "connected_seconds": connected_seconds, "waits": waits})
 }
