@@ -74,6 +74,7 @@ async fn active_reservations_are_listed_by_when_they_expire_and_overdue_ones_sta
     assert_eq!(rows[0], soon, "a product that is gone has no SKU");
     assert_eq!((rows.len(), &rows[1]["id"], &rows[1]["reference"]), (2, &json!(ids[0]), &json!(null)));
     assert_eq!(rows[1]["items"], json!([item(3, Some("P3"), 1)]));
+    assert_eq!(listed(&api, "/reservations?limit=1").await[0]["id"], ids[1], "which was made later");
 
     shop.run(&format!("UPDATE reservations SET expires_at = expires_at - INTERVAL 1000 SECOND WHERE id = '{}'", ids[0])).await;
     let overdue = listed(&api, "/reservations?limit=1").await;
