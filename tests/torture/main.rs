@@ -112,7 +112,8 @@ async fn views(arguments: Views) -> bool {
     let what = if arguments.textbook { "views, the textbook's" } else { "views" };
     let (time, seed) = begin(what, arguments.minutes, arguments.seed, arguments.programs);
     let textbook = arguments.textbook.then(|| std::env::current_exe().expect("our own binary has a path"));
-    views::run(&views::Plan { time, seed, only: arguments.only, faults: arguments.faults.into(), textbook }).await
+    let plan = views::Plan { time, seed, only: arguments.only, faults: arguments.faults.into() };
+    views::run(&plan, textbook.as_deref()).await
 }
 
 async fn stock(arguments: Stock) -> bool {

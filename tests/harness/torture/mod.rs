@@ -3,6 +3,7 @@
 
 mod connection;
 mod faults;
+mod frame;
 mod history;
 mod report;
 mod run;

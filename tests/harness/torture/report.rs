@@ -1,9 +1,10 @@
 //! What a run says of itself: how far it is, on stderr, and in the end what was done, on stdout.
 
 use super::faults::Fault;
+use super::frame::Ran;
+use super::history::Violation;
 use super::workload::Counters;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use std::collections::BTreeMap;
 use std::io::{IsTerminal, stderr};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -96,11 +97,11 @@ async fn tick(told: impl Fn() -> Told, bar: Option<ProgressBar>) {
 }
 
 /// Prints what a run did.
-pub(super) fn print(seed: u64, rounds: u64, took: Duration, counters: &Counters, struck: &BTreeMap<Fault, Struck>) {
+pub(super) fn print(seed: u64, ran: &Ran<Fault, Violation, ()>, counters: &Counters) {
     let of = |count: &std::sync::atomic::AtomicU64| HumanCount(count.load(Ordering::Relaxed));
-    let (operations, seconds) = (counters.operations(), took.as_secs_f64());
+    let (operations, seconds) = (counters.operations(), ran.took.as_secs_f64());
     let (reads, hits) = (counters.reads.load(Ordering::Relaxed), counters.hits.load(Ordering::Relaxed));
-    println!("\nseeds {seed} to {}, {rounds} rounds in {seconds:.0} s", seed.wrapping_add(rounds.saturating_sub(1)));
+    began(seed, ran);
     println!(
         "operations {} in {} requests, {:.0} operations a second",
         HumanCount(operations),
@@ -114,7 +115,18 @@ pub(super) fn print(seed: u64, rounds: u64, took: Duration, counters: &Counters,
         of(&counters.failed_reads)
     );
     println!("writes {} acknowledged, {} refused, {} unknown", of(&counters.written), of(&counters.refused), of(&counters.unknown));
-    table(struck.iter().map(|(fault, struck)| (fault.name(), *struck)));
+    table(ran.struck.iter().map(|(fault, struck)| (fault.name(), *struck)));
+}
+
+/// Prints which rounds there were.
+pub(super) fn began<F, V, T>(seed: u64, Ran { rounds, took, .. }: &Ran<F, V, T>) {
+    println!("\nseeds {seed} to {}, {rounds} rounds in {:.0} s", seed.wrapping_add(rounds.saturating_sub(1)), took.as_secs_f64());
+}
+
+/// Prints how often something was killed with -9.
+pub(super) fn kills<'a>(struck: impl Iterator<Item = &'a Struck>) {
+    let sums = struck.fold([0, 0], |[all, unanswered], struck| [all + struck.times, unanswered + struck.unanswered]);
+    println!("kill -9: {}, of these {} while requests were unanswered", sums[0], sums[1]);
 }
 
 /// Prints how often each kind of fault struck.

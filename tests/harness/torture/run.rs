@@ -1,13 +1,13 @@
 //! Rounds: fresh servers, clients at work, faults one after the other, and the verdict on what the clients were told.
 
 use super::faults::{Fault, STOP, Victims};
+use super::frame::{self, dealt, rounds};
 use super::history::{Call, Outcome, Rule, Violation, around, violations};
-use super::report::{Progress, Struck, Told};
+use super::report::{Struck, Told};
 use super::workload::{Client, Clients, Counters, FIRST_PRICE, INSTANCES, READERS, WRITERS, evict, hundredths};
 use crate::{SOON, Shop, ShopOptions, eventually};
-use clap::ValueEnum;
 use servers::RedisOptions;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,24 +28,12 @@ const FEWEST_HITS: u64 = 1_000;
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A round is not begun when less than this is left.
-const SHORTEST_ROUND: Duration = Duration::from_secs(15);
-
 /// Of a round that fails so much is shown.
 const MOST_SHOWN: usize = 5;
 const MOST_AROUND: usize = 8;
 
-/// A run of many rounds.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    pub time: Duration,
-    /// Of the first round; the next one has the next.
-    pub seed: u64,
-    /// Only these strike; empty: all.
-    pub only: Vec<Fault>,
-    /// In each round.
-    pub faults: usize,
-}
+pub type Plan = frame::Plan<Fault>;
+pub type Verdict = frame::Verdict<Fault, Violation>;
 
 /// One round.
 #[derive(Debug, Clone)]
@@ -60,14 +48,12 @@ pub struct Round {
 }
 
 impl Round {
-    /// The round of this seed. Over the rounds of successive seeds each kind comes equally often: they take their faults from
-    /// an endless row of shuffled decks, one after the other. A long stop comes once in each round, and not from the decks.
+    /// The round of this seed. A long stop comes once in each round, and is not dealt.
     #[must_use]
     pub fn of(seed: u64, plan: &Plan, until: Instant) -> Self {
-        let all = if plan.only.is_empty() { Fault::value_variants() } else { plan.only.as_slice() };
+        let all = plan.kinds();
         let kinds: Vec<Fault> = all.iter().copied().filter(|fault| *fault != Fault::LongStop || all.len() == 1).collect();
-        let count = plan.faults as u64;
-        let mut faults: Vec<Fault> = (0..count).map(|nth| dealt(&kinds, seed.wrapping_mul(count).wrapping_add(nth))).collect();
+        let mut faults = dealt(&kinds, seed, plan.faults);
         if kinds.len() < all.len() {
             faults.insert(fastrand::Rng::with_seed(seed).usize(..=faults.len()), Fault::LongStop);
         }
@@ -75,77 +61,24 @@ impl Round {
     }
 }
 
-/// The card at a place of the endless row of decks.
-pub(super) fn dealt<T: Copy>(kinds: &[T], place: u64) -> T {
-    let size = kinds.len() as u64;
-    let mut deck = kinds.to_vec();
-    fastrand::Rng::with_seed(place / size).shuffle(&mut deck);
-    deck[(place % size) as usize]
-}
-
-/// What came of a round or of a run.
-#[derive(Debug, Default)]
-pub struct Verdict {
-    pub violations: Vec<Violation>,
-    /// The violations with the calls around them, and what struck when.
-    pub shown: String,
-    /// Why it says nothing, where it does not.
-    pub too_little: Option<String>,
-    pub struck: BTreeMap<Fault, Struck>,
-}
-
-impl Verdict {
-    #[must_use]
-    pub fn is_good(&self) -> bool {
-        self.violations.is_empty() && self.too_little.is_none()
-    }
-}
-
 /// Runs rounds until the time is over or one of them fails.
 pub async fn run(plan: &Plan) -> bool {
-    let (started, counters) = (Instant::now(), Arc::new(Counters::default()));
-    let until = started + plan.time;
-    let told = counters.clone();
-    let progress = Progress::start(plan.time, move || Told {
-        count: told.operations(),
-        unit: "operations",
-        more: told.written.load(Ordering::Relaxed),
-        of: "writes",
-    });
-    let (mut struck, mut rounds, mut longest) = (BTreeMap::<Fault, Struck>::new(), 0, SHORTEST_ROUND);
-    let mut failed = None;
-    while failed.is_none() && (rounds == 0 || Instant::now() + longest < until) {
-        let (seed, began, before) = (plan.seed.wrapping_add(rounds), Instant::now(), counters.operations());
-        progress.say(&format!("round {}, seed {seed}", rounds + 1));
-        let verdict = round(&Round::of(seed, plan, until), &counters).await;
-        rounds += 1;
-        for (fault, more) in &verdict.struck {
-            struck.entry(*fault).or_default().add(more);
-        }
-        // A last round that would be cut short says as much as it has time for.
-        longest = longest.max(began.elapsed() / 2);
-        let (operations, found) = (counters.operations() - before, verdict.violations.len());
-        progress.say(&format!("  {operations} operations in {:.0} s, {found} violations", began.elapsed().as_secs_f64()));
-        failed = (!verdict.is_good()).then_some(verdict);
-    }
-    progress.end();
-    super::report::print(plan.seed, rounds, started.elapsed(), &counters, &struck);
-    if let Some(verdict) = &failed {
-        println!("{}", verdict.shown);
-    }
-    match failed {
-        Some(Verdict { too_little: Some(why), violations, .. }) if violations.is_empty() => println!("verdict: judged too little: {why}"),
-        Some(Verdict { violations, .. }) => {
-            let rules: BTreeSet<String> = violations.iter().map(|violation| violation.rule.to_string()).collect();
-            let rules: Vec<String> = rules.into_iter().collect();
-            println!("verdict: violated, {} times: {}", violations.len(), rules.join("; "));
-        }
-        None => {
-            println!("verdict: 0 violations");
-            return true;
-        }
-    }
-    false
+    let counters = Arc::new(Counters::default());
+    let counts = counters.clone();
+    let told = move || Told { count: counts.operations(), unit: "operations", more: counts.written.load(Ordering::Relaxed), of: "writes" };
+    let ran = rounds(
+        plan,
+        told,
+        |seed, until| (Round::of(seed, plan, until), ""),
+        async |next| {
+            let before = counters.operations();
+            let verdict = round(next, &counters).await;
+            (verdict, format!("{} operations", counters.operations() - before))
+        },
+    )
+    .await;
+    super::report::print(plan.seed, &ran, &counters);
+    ran.end(|violation| violation.rule.to_string(), |_| String::new())
 }
 
 /// Runs one round. The servers' directory stays only where it failed.

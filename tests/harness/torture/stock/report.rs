@@ -1,15 +1,14 @@
 //! What a run of stock says in the end.
 
 use super::faults::Fault;
-use super::judge::{Rule, Violation};
+use super::judge::Violation;
 use super::ledger::Ledger;
 use super::told::State;
 use super::workload::Counters;
-use crate::torture::report::{Struck, table};
+use crate::torture::frame::Ran;
+use crate::torture::report::{began, kills, table};
 use indicatif::HumanCount;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 /// What MySQL had at the ends of all rounds together.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,9 +41,9 @@ impl Totals {
 }
 
 /// Prints what a run did.
-pub(super) fn print(seed: u64, rounds: u64, took: Duration, counters: &Counters, totals: &Totals, struck: &BTreeMap<Fault, Struck>) {
+pub(super) fn print(seed: u64, ran: &Ran<Fault, Violation, Totals>, counters: &Counters, totals: &Totals) {
     let of = |count: &AtomicU64| HumanCount(count.load(Ordering::Relaxed));
-    println!("\nseeds {seed} to {}, {rounds} rounds in {:.0} s", seed.wrapping_add(rounds.saturating_sub(1)), took.as_secs_f64());
+    began(seed, ran);
     println!(
         "requests {}, of them refused {}, consistent snapshots {}",
         of(&counters.requests),
@@ -65,18 +64,6 @@ pub(super) fn print(seed: u64, rounds: u64, took: Duration, counters: &Counters,
         "MySQL {movements} movements, {reservations} reservations: {committed} committed, {released} released, {expired} expired; \
          {deadlocks} deadlocks"
     );
-    let kills = struck.iter().filter(|(fault, _)| fault.kills());
-    let sums = kills.fold([0, 0], |[all, unanswered], (_, struck)| [all + struck.times, unanswered + struck.unanswered]);
-    println!("kill -9: {}, of these {} while requests were unanswered", sums[0], sums[1]);
-    table(struck.iter().map(|(fault, struck)| (fault.name(), *struck)));
-}
-
-/// One line that says what was found.
-pub(super) fn verdict(violations: &[Violation], too_little: Option<&str>) -> String {
-    if violations.is_empty() {
-        return too_little.map_or("verdict: 0 violations".to_owned(), |why| format!("verdict: judged too little: {why}"));
-    }
-    let rules: BTreeSet<Rule> = violations.iter().map(|violation| violation.rule).collect();
-    let rules: Vec<String> = rules.iter().map(Rule::to_string).collect();
-    format!("verdict: violated, {} times: {}", violations.len(), rules.join("; "))
+    kills(ran.struck.iter().filter(|(fault, _)| fault.kills()).map(|(_, struck)| struck));
+    table(ran.struck.iter().map(|(fault, struck)| (fault.name(), *struck)));
 }

@@ -9,10 +9,9 @@ use super::told::Told;
 use super::victims::Victims;
 use super::watch::watch;
 use super::workload::{CLIENTS, Clients, Counters, PRODUCTS};
-use crate::torture::report::{Progress, Struck, Told as Shown};
-use crate::torture::run::dealt;
+use crate::torture::frame::{self, dealt, rounds};
+use crate::torture::report::{Struck, Told as Shown};
 use crate::{Shop, ShopOptions};
-use clap::ValueEnum;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -38,23 +37,11 @@ const FEWEST_SNAPSHOTS: u64 = 10;
 /// In one round of so many Redis is away from the first to the last.
 const WITHOUT_REDIS: u64 = 3;
 
-/// A round is not begun when less than this is left.
-const SHORTEST_ROUND: Duration = Duration::from_secs(15);
-
 /// Of a round that fails so much is shown.
 const MOST_SHOWN: usize = 12;
 
-/// A run of many rounds.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    pub time: Duration,
-    /// Of the first round; the next one has the next.
-    pub seed: u64,
-    /// Only these strike; empty: all.
-    pub only: Vec<Fault>,
-    /// In each round.
-    pub faults: usize,
-}
+pub type Plan = frame::Plan<Fault>;
+pub type Verdict = frame::Verdict<Fault, Violation, Totals>;
 
 /// One round.
 #[derive(Debug, Clone)]
@@ -69,73 +56,40 @@ pub struct Round {
 }
 
 impl Round {
-    /// The round of this seed. Its faults are dealt from shuffled decks, so that over the rounds each kind comes equally often,
-    /// those that kill twice as often as others.
+    /// The round of this seed. What kills is dealt twice as often as what does not.
     #[must_use]
     pub fn of(seed: u64, plan: &Plan, until: Instant) -> Self {
-        let all = if plan.only.is_empty() { Fault::value_variants() } else { plan.only.as_slice() };
+        let all = plan.kinds();
         let without_redis = seed % WITHOUT_REDIS == WITHOUT_REDIS - 1 && !all.iter().all(|fault| fault.needs_redis());
         let cards = |fault: &Fault| vec![*fault; if fault.kills() { 2 } else { 1 }];
         let kinds: Vec<Fault> = all.iter().filter(|fault| !(without_redis && fault.needs_redis())).flat_map(cards).collect();
-        let count = plan.faults as u64;
-        let faults = (0..count).map(|nth| dealt(&kinds, seed.wrapping_mul(count).wrapping_add(nth))).collect();
+        let faults = dealt(&kinds, seed, plan.faults);
         Self { seed, faults, without_redis, until }
-    }
-}
-
-/// What came of a round.
-#[derive(Debug, Default)]
-pub struct Verdict {
-    pub violations: Vec<Violation>,
-    /// The violations, and what struck when.
-    pub shown: String,
-    /// Why it says nothing, where it does not.
-    pub too_little: Option<String>,
-    pub struck: BTreeMap<Fault, Struck>,
-    pub totals: Totals,
-}
-
-impl Verdict {
-    #[must_use]
-    pub fn is_good(&self) -> bool {
-        self.violations.is_empty() && self.too_little.is_none()
     }
 }
 
 /// Runs rounds until the time is over or one of them fails.
 pub async fn run(plan: &Plan) -> bool {
-    let (started, counters) = (Instant::now(), Arc::new(Counters::default()));
-    let (until, counts) = (started + plan.time, counters.clone());
-    let progress = Progress::start(plan.time, move || {
+    let (counters, mut totals) = (Arc::new(Counters::default()), Totals::default());
+    let counts = counters.clone();
+    let told = move || {
         let [count, more] = [&counts.requests, &counts.reserved].map(|count| count.load(Ordering::Relaxed));
         Shown { count, unit: "requests", more, of: "reservations" }
-    });
-    let (mut struck, mut totals, mut rounds) = (BTreeMap::<Fault, Struck>::new(), Totals::default(), 0);
-    let (mut failed, mut longest) = (None, SHORTEST_ROUND);
-    while failed.is_none() && (rounds == 0 || Instant::now() + longest < until) {
-        let (seed, began) = (plan.seed.wrapping_add(rounds), Instant::now());
-        let next = Round::of(seed, plan, until);
-        progress.say(&format!("round {}, seed {seed}{}", rounds + 1, if next.without_redis { ", without Redis" } else { "" }));
-        let verdict = round(&next, &counters).await;
-        rounds += 1;
-        for (fault, more) in &verdict.struck {
-            struck.entry(*fault).or_default().add(more);
-        }
+    };
+    let next = |seed, until| {
+        let round = Round::of(seed, plan, until);
+        let special = if round.without_redis { ", without Redis" } else { "" };
+        (round, special)
+    };
+    let ran = rounds(plan, told, next, async |next| {
+        let verdict = round(next, &counters).await;
         totals.add(&verdict.totals);
-        // A last round that would be cut short says as much as it has time for.
-        longest = longest.max(began.elapsed() / 2);
-        let (movements, found) = (verdict.totals.movements, verdict.violations.len());
-        progress.say(&format!("  {movements} movements in {:.0} s, {found} violations", began.elapsed().as_secs_f64()));
-        failed = (!verdict.is_good()).then_some(verdict);
-    }
-    progress.end();
-    report::print(plan.seed, rounds, started.elapsed(), &counters, &totals, &struck);
-    let (violations, too_little) = failed.as_ref().map_or((&[][..], None), |verdict| {
-        println!("{}", verdict.shown);
-        (verdict.violations.as_slice(), verdict.too_little.as_deref())
-    });
-    println!("{}", report::verdict(violations, too_little));
-    failed.is_none()
+        let did = format!("{} movements", verdict.totals.movements);
+        (verdict, did)
+    })
+    .await;
+    report::print(plan.seed, &ran, &counters, &totals);
+    ran.end(|violation| violation.rule, |_| String::new())
 }
 
 /// Runs one round. The servers' directory stays only where it failed.
@@ -232,6 +186,7 @@ fn shown(violations: &[Violation], log: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::ValueEnum;
 
     #[test]
     fn successive_rounds_have_each_kind_and_only_those_that_can_strike() {

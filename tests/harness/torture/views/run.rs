@@ -8,14 +8,13 @@ use super::textbook;
 use super::victims::Victims;
 use super::watch::{evict, watch};
 use super::workload::{CLIENTS, Client, Clients, Counters, INSTANCES, PRODUCTS};
-use crate::torture::report::{Progress, Struck, Told};
-use crate::torture::run::dealt;
+use crate::torture::frame::{self, dealt, rounds};
+use crate::torture::report::{Struck, Told};
 use crate::{Shop, ShopOptions};
-use clap::ValueEnum;
 use servers::{AppendFsync, RedisOptions};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -39,26 +38,12 @@ const LOSSY: u64 = 4;
 /// In a round with losses so many power cuts come beside the other faults.
 const CUTS: usize = 4;
 
-/// A round is not begun when less than this is left.
-const SHORTEST_ROUND: Duration = Duration::from_secs(15);
-
 /// Of a round that fails so much is shown.
 const MOST_SHOWN: usize = 12;
 const MOST_REQUESTS: usize = 6;
 
-/// A run of many rounds.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    pub time: Duration,
-    /// Of the first round; the next one has the next.
-    pub seed: u64,
-    /// Only these strike; empty: all.
-    pub only: Vec<Fault>,
-    /// In each round, beside stops and power cuts.
-    pub faults: usize,
-    /// The program that is the textbook's worker: it is tortured, and our programs are not.
-    pub textbook: Option<PathBuf>,
-}
+pub type Plan = frame::Plan<Fault>;
+pub type Verdict = frame::Verdict<Fault, Violation, Totals>;
 
 /// One round.
 #[derive(Debug, Clone)]
@@ -73,13 +58,12 @@ pub struct Round {
 }
 
 impl Round {
-    /// The round of this seed: its faults are dealt from shuffled decks, so that over the rounds each kind comes equally often,
-    /// those that kill twice as often as others.
+    /// The round of this seed. What kills is dealt twice as often as what does not.
     /// One stop is in each round without losses; in every other round with losses no API is killed, so that nothing of what it
     /// knew is forgotten and the account must be exact.
     #[must_use]
     pub fn of(seed: u64, plan: &Plan, until: Instant) -> Self {
-        let all = if plan.only.is_empty() { Fault::value_variants() } else { plan.only.as_slice() };
+        let all = plan.kinds();
         let cuts = all.contains(&Fault::CutTail);
         let lossy = cuts && (seed % LOSSY == LOSSY - 1 || all.len() == 1);
         let exact = lossy && (seed / LOSSY).is_multiple_of(2);
@@ -89,8 +73,7 @@ impl Round {
         };
         let cards = |fault: &Fault| vec![*fault; if fault.kills() { 2 } else { 1 }];
         let kinds: Vec<Fault> = all.iter().filter(|fault| fits(fault)).flat_map(cards).collect();
-        let count = if kinds.is_empty() { 0 } else { plan.faults as u64 };
-        let mut faults: Vec<Fault> = (0..count).map(|nth| dealt(&kinds, seed.wrapping_mul(count).wrapping_add(nth))).collect();
+        let mut faults = dealt(&kinds, seed, plan.faults);
         let mut random = fastrand::Rng::with_seed(seed);
         let more = if lossy { vec![Fault::CutTail; CUTS] } else { vec![Fault::StopInBatch] };
         for fault in more.into_iter().filter(|fault| all.contains(fault)) {
@@ -100,62 +83,32 @@ impl Round {
     }
 }
 
-/// What came of a round.
-#[derive(Debug, Default)]
-pub struct Verdict {
-    pub violations: Vec<Violation>,
-    /// The violations with the requests behind them, and what struck when.
-    pub shown: String,
-    /// Why it says nothing, where it does not.
-    pub too_little: Option<String>,
-    pub struck: BTreeMap<Fault, Struck>,
-    pub totals: Totals,
-}
-
-impl Verdict {
-    #[must_use]
-    pub fn is_good(&self) -> bool {
-        self.violations.is_empty() && self.too_little.is_none()
-    }
-}
-
-/// Runs rounds until the time is over or one of them fails.
-pub async fn run(plan: &Plan) -> bool {
-    let (started, counters) = (Instant::now(), Arc::new(Counters::default()));
-    let (until, counts) = (started + plan.time, counters.clone());
-    let progress = Progress::start(plan.time, move || {
+/// Runs rounds until the time is over or one of them fails. `textbook`: the program that is its worker; that is tortured, and our
+/// programs are not.
+pub async fn run(plan: &Plan, textbook: Option<&Path>) -> bool {
+    let (counters, mut totals) = (Arc::new(Counters::default()), Totals::default());
+    let counts = counters.clone();
+    let told = move || {
         let [count, more] = [&counts.requests, &counts.accepted].map(|count| count.load(Ordering::Relaxed));
         Told { count, unit: "requests", more, of: "views accepted" }
-    });
-    let (mut struck, mut totals, mut rounds) = (BTreeMap::<Fault, Struck>::new(), Totals::default(), 0);
-    let (mut failed, mut longest) = (None, SHORTEST_ROUND);
-    while failed.is_none() && (rounds == 0 || Instant::now() + longest < until) {
-        let (seed, began) = (plan.seed.wrapping_add(rounds), Instant::now());
-        let next = Round::of(seed, plan, until);
-        progress.say(&format!("round {}, seed {seed}{}", rounds + 1, if next.lossy { ", everysec" } else { "" }));
-        let verdict = match &plan.textbook {
-            Some(worker) => textbook::round(&next, worker, &counters).await,
-            None => round(&next, &counters).await,
+    };
+    let next = |seed, until| {
+        let round = Round::of(seed, plan, until);
+        let special = if round.lossy { ", everysec" } else { "" };
+        (round, special)
+    };
+    let ran = rounds(plan, told, next, async |next| {
+        let verdict = match textbook {
+            Some(worker) => textbook::round(next, worker, &counters).await,
+            None => round(next, &counters).await,
         };
-        rounds += 1;
-        for (fault, more) in &verdict.struck {
-            struck.entry(*fault).or_default().add(more);
-        }
         totals.add(&verdict.totals);
-        // A last round that would be cut short says as much as it has time for.
-        longest = longest.max(began.elapsed() / 2);
         let times: u64 = verdict.struck.values().map(|struck| struck.times).sum();
-        progress.say(&format!("  {times} faults in {:.0} s, {} violations", began.elapsed().as_secs_f64(), verdict.violations.len()));
-        failed = (!verdict.is_good()).then_some(verdict);
-    }
-    progress.end();
-    report::print(plan.seed, rounds, started.elapsed(), &counters, &totals, &struck);
-    let (violations, too_little) = failed.as_ref().map_or((&[][..], None), |verdict| {
-        println!("{}", verdict.shown);
-        (verdict.violations.as_slice(), verdict.too_little.as_deref())
-    });
-    println!("{}", report::verdict(violations, too_little));
-    failed.is_none()
+        (verdict, format!("{times} faults"))
+    })
+    .await;
+    report::print(plan.seed, &ran, &counters, &totals);
+    ran.end(|violation| violation.rule, report::sums)
 }
 
 /// Runs one round. The servers' directory stays only where it failed.
@@ -270,10 +223,11 @@ pub(super) fn shown(violations: &[Violation], requests: &[Request], log: &str) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::ValueEnum;
 
     #[test]
     fn each_round_has_its_faults_and_only_those_that_it_can_judge() {
-        let plan = Plan { time: Duration::ZERO, seed: 0, only: Vec::new(), faults: 20, textbook: None };
+        let plan = Plan { time: Duration::ZERO, seed: 0, only: Vec::new(), faults: 20 };
         let until = Instant::now();
         let mut seen = BTreeMap::<Fault, u64>::new();
         for seed in 0..40 {
