@@ -48,6 +48,7 @@ mod faults {
 }
 mod flush;
 mod idempotency;
+mod in_step;
 mod merging;
 mod openapi;
 mod pace;
@@ -58,6 +59,7 @@ mod price_files;
 mod price_reads;
 mod problems;
 mod product_list;
+mod prometheus;
 mod redis_full;
 mod replay;
 mod reservations;
