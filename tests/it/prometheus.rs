@@ -9,7 +9,6 @@ use std::convert::Infallible;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 use uuid::Uuid;
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
@@ -176,24 +175,12 @@ impl Prometheus {
         series.into_iter().filter(|series| series["value"][1].as_str().is_some_and(|value| value != "NaN")).collect()
     }
 
-    /// Waits until all of these have data; says which have not.
-    async fn answers(&self, expressions: Vec<(String, String)>) {
-        let mut empty = expressions;
-        for _ in 0..SOON.as_secs() {
-            let mut still = Vec::new();
-            for (whose, expression) in empty {
-                if self.query(&expression).await.is_empty() {
-                    still.push((whose, expression));
-                }
-            }
-            if still.is_empty() {
-                return;
-            }
-            empty = still;
-            // Asked again once it has scraped again.
-            tokio::time::sleep(Duration::from_secs(1)).await;
+    /// Waits until all of these have data.
+    async fn answers(&self, expressions: &[(String, String)]) {
+        for (whose, expression) in expressions {
+            let what = format!("Prometheus has data for {whose}: {expression}");
+            eventually(&what, SOON, async || (!self.query(expression).await.is_empty()).then_some(())).await;
         }
-        panic!("Prometheus has no data for {empty:#?}");
     }
 
     async fn firing(&self) -> BTreeSet<String> {
@@ -239,7 +226,7 @@ async fn traffic(api: &Program) -> Infallible {
 async fn watch(shop: &Shop, api: &Program, worker: &Program) {
     let prometheus = Prometheus::start(shop, &[("127.0.0.1:8081", api), ("127.0.0.1:8082", worker)]).await;
     let up = |program: &str| ("up".to_owned(), format!("up{{job=\"inventory\",program=\"{program}\"}} == 1"));
-    prometheus.answers(vec![up("inventory-api"), up("inventory-worker")]).await;
+    prometheus.answers(&[up("inventory-api"), up("inventory-worker")]).await;
 
     // Stock that somebody changed behind the ledger's back: this alert waits for nothing.
     shop.run("UPDATE stock SET on_hand = on_hand + 3 WHERE product_id = 1").await;
@@ -250,9 +237,10 @@ async fn watch(shop: &Shop, api: &Program, worker: &Program) {
     let shown = shown.map(|(title, expression)| (title, expression.replace("$__rate_interval", RATE_INTERVAL)));
     let shown: Vec<_> = shown.collect();
     assert!(shown.len() > 50 && shown.iter().all(|(_, expression)| !expression.contains('$')), "{shown:?}");
-    prometheus.answers(shown).await;
+    prometheus.answers(&shown).await;
     let (alerts, recorded): (Vec<_>, Vec<_>) = rules().into_iter().partition(|rule| rule.is_alert);
-    prometheus.answers(recorded.into_iter().map(|rule| (rule.name.clone(), rule.name)).collect()).await;
+    let recorded: Vec<_> = recorded.into_iter().map(|rule| (rule.name.clone(), rule.name)).collect();
+    prometheus.answers(&recorded).await;
     for rule in &alerts {
         prometheus.query(&rule.expression).await;
     }
