@@ -26,6 +26,7 @@ async fn a_stale_price() {
     walk.run_before("inventoryctl doctor").await;
     assert_eq!(stage.api.see(1).await.amount, "1.00");
     stage.worker.restart().await;
+    stage.is_followed().await;
     walk.run().await;
     walk.end();
 }

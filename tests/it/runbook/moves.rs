@@ -34,12 +34,13 @@ async fn redis_is_moved_under_load_and_no_view_is_lost() {
     crowd.accepts(500).await;
     let stopped = Instant::now();
     walk.run().await;
+    let promoted = stopped.elapsed();
     walk.by_hand(&["systemctl restart inventory-api", "systemctl restart inventory-worker"]);
     assert!(!stage.shop.redis.is_running());
     let there = [("INVENTORY_REDIS_URL", new.url())];
     stage.restart_api_with(&there).await;
     crowd.accepts(1).await;
-    println!("views were refused for {:?}", stopped.elapsed());
+    println!("views were refused for {:?}, of which {promoted:?} until the new Redis was the primary", stopped.elapsed());
     stage.restart_worker_with(&there).await;
     crowd.accepts(500).await;
     stage.is_followed().await;

@@ -1,6 +1,7 @@
 //! Shops in which a section of the runbook is walked.
 
 use harness::{Program, SOON, Shop, ShopOptions, eventually};
+use storage::mysql::tail::{self, Followed};
 
 pub(super) const PRODUCTS: u64 = 3;
 
@@ -37,7 +38,9 @@ impl Stage {
 
     /// Waits until a worker keeps up with the binlog.
     pub(super) async fn is_followed(&self) {
-        eventually("the binlog is followed", SOON, async || (self.api.metric("inventory_tail_up").await == 1.0).then_some(())).await;
+        let mysql = self.shop.books().await.mysql;
+        eventually("the binlog is followed", SOON, async || (tail::followed(&mysql).await.ok()? == Followed::Closely).then_some(())).await;
+        self.both_say("inventory_tail_up", 1.0).await;
     }
 
     /// Reads a product until it is cached.

@@ -27,12 +27,12 @@ fn built() -> std::path::PathBuf {
     std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
 }
 
-/// The client of the server that the tests use.
+/// The client of the server that the tests use; by its other name where that is MySQL.
 pub(super) fn client(mariadb: &str, mysql: &str) -> String {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = |name: &&str| std::env::split_paths(&path).any(|folder| folder.join(name).exists());
     let found = [mariadb, mysql].into_iter().find(is_there);
-    found.unwrap_or_else(|| panic!("{mariadb} is not installed; type\n  apt-get install mariadb-client")).to_owned()
+    found.unwrap_or_else(|| panic!("{mariadb} is not installed; type\n  apt-get install curl mariadb-client redis-tools")).to_owned()
 }
 
 /// How an administrator reaches a server, for a client's command line.
@@ -43,6 +43,9 @@ pub(super) fn as_root(port: u16) -> String {
 impl Walk {
     /// Begins a section, as somebody at the machine of this API and this worker, which need not run.
     pub(super) fn new(name: &str, shop: &Shop, api: &Program, worker: &Program) -> Self {
+        for name in ["curl", "redis-cli"] {
+            client(name, name);
+        }
         let book = Book::read();
         let host = |url: &str| url.trim_start_matches("http://").to_owned();
         let mut environment = shop.settings("inventory_api", &[]);
