@@ -38,10 +38,10 @@ impl Block {
     }
 }
 
-/// What stands under a heading of the third level.
+/// What stands under a heading of the third level, or of the second up to there.
 #[derive(Debug)]
 pub(super) struct Section {
-    /// Of the second level: `Alerts` or `Procedures`.
+    /// Heading of the second level above it: `Alerts`, `Procedures`, or its own.
     pub(super) under: String,
     pub(super) name: String,
     pub(super) text: String,
@@ -50,8 +50,9 @@ pub(super) struct Section {
 
 pub(super) struct Book {
     pub(super) text: String,
-    /// The blocks before the first section.
-    pub(super) opening: Vec<Block>,
+    /// What is pasted first: settings and functions that all blocks rely on.
+    pub(super) opening: String,
+    /// The first is the opening.
     pub(super) sections: Vec<Section>,
 }
 
@@ -67,8 +68,7 @@ pub(super) fn path() -> PathBuf {
 impl Book {
     pub(super) fn read() -> Self {
         let text = std::fs::read_to_string(path()).unwrap();
-        let (mut opening, mut sections) = (Vec::new(), Vec::<Section>::new());
-        let (mut under, mut open) = (String::new(), None::<Block>);
+        let (mut sections, mut open) = (Vec::<Section>::new(), None::<Block>);
         // Whether nothing but blank lines came since a block of `sh`.
         let mut behind_sh = false;
         for (number, line) in (1..).zip(text.lines()) {
@@ -81,7 +81,7 @@ impl Book {
                         block.kind = Kind::ByHand;
                     }
                     behind_sh = block.kind == Kind::Sh;
-                    sections.last_mut().map_or(&mut opening, |section| &mut section.blocks).push(block);
+                    sections.last_mut().expect("a block stands in a section").blocks.push(block);
                 } else {
                     block.text += &format!("{line}\n");
                     open = Some(block);
@@ -98,15 +98,22 @@ impl Book {
                 open = Some(Block { kind, text: String::new(), line: number + 1 });
                 continue;
             }
-            if let Some(name) = line.strip_prefix("### ") {
-                let (under, name) = (under.clone(), name.to_owned());
+            let under = || sections.last().map_or_else(String::new, |section| section.under.clone());
+            let begun = match (line.strip_prefix("## "), line.strip_prefix("### ")) {
+                (Some(name), _) => Some((name.to_owned(), name.to_owned())),
+                (_, Some(name)) => Some((under(), name.to_owned())),
+                _ => None,
+            };
+            if let Some((under, name)) = begun {
                 sections.push(Section { under, name, text: String::new(), blocks: Vec::new() });
-            } else if let Some(name) = line.strip_prefix("## ") {
-                name.clone_into(&mut under);
             }
             behind_sh &= line.trim().is_empty();
         }
         assert!(open.is_none(), "the last block is not closed");
+        // A heading of the second level alone has nothing to type.
+        sections.retain(|section| section.under != section.name || !section.blocks.is_empty());
+        let opening = sections.first().and_then(|section| section.blocks.first());
+        let opening = opening.expect("the opening has what is to be pasted").text.clone();
         Self { text, opening, sections }
     }
 

@@ -1,4 +1,4 @@
-//! The procedures in which stores stay what they are.
+//! The opening, and the procedures in which stores stay what they are.
 
 use super::stage::{PRODUCTS, Stage};
 use super::walk::Walk;
@@ -6,6 +6,16 @@ use harness::{Crowd, Program, SOON, Shop, eventually, seed};
 
 fn walk(name: &str, stage: &Stage) -> Walk {
     Walk::new(name, &stage.shop, &stage.api, &stage.worker)
+}
+
+#[tokio::test]
+async fn what_is_pasted_first_and_the_account_of_a_shop_that_is_well() {
+    let stage = Stage::set().await;
+    stage.views(2, 5).await;
+    stage.at_rest().await;
+    let mut walk = walk("First", &stage);
+    walk.run().await;
+    walk.end();
 }
 
 /// Starts a worker that must end by itself, and returns what it said.

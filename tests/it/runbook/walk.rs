@@ -66,8 +66,7 @@ impl Walk {
         ] {
             environment.push((name.into(), value));
         }
-        let mut opening = book.opening.iter().filter(|block| block.kind == Kind::Sh).map(|block| block.text.clone());
-        let opening = opening.next().expect("the opening has what is to be pasted");
+        let opening = book.opening.clone();
         let section = book.section(name);
         let names = vec![(database.to_owned(), "inventory".to_owned())];
         Self { name: name.into(), blocks: section.blocks.clone(), at: 0, opening, environment, names, directory: shop.dir().into() }
