@@ -55,6 +55,30 @@ async fn redis_is_moved_under_load_and_no_view_is_lost() {
     assert_eq!((&status["lost"], &status["dead"], &status["twice"]), (&json!(0), &json!(0), &json!(0)), "{status}");
 }
 
+/// The other way, which the text tells without a block: the queue is empty, and so is the new server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_is_replaced_by_an_empty_one_once_nothing_waits_and_no_view_is_lost() {
+    let mut stage = Stage::set().await;
+    let new = Redis::start(RedisOptions { dir: stage.shop.dir().join("new-redis"), ..RedisOptions::default() }).unwrap();
+    let crowd = Crowd::start(std::slice::from_ref(&stage.api.url), PRODUCTS, 2, seed());
+    crowd.accepts(200).await;
+    assert_eq!(stage.api.stop(SOON), Some(0));
+    assert_eq!(stage.shop.ctl(None, &["queue", "flush"]).await.code, Some(0));
+    assert_eq!(stage.worker.stop(SOON), Some(0));
+    stage.shop.redis.kill();
+    let there = [("INVENTORY_REDIS_URL", new.url())];
+    stage.restart_api_with(&there).await;
+    stage.restart_worker_with(&there).await;
+    crowd.accepts(200).await;
+    let (told, url) = (crowd.stop().await, new.url());
+    let flushed = stage.shop.ctl(None, &["queue", "flush", "--redis-url", &url]).await;
+    assert_eq!(flushed.code, Some(0), "{flushed:?}");
+    told.check(&stage.shop).await;
+    let checked = stage.shop.ctl(Some(&stage.api), &["check", "--full", "--redis-url", &url]).await;
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert_eq!(status(&stage.shop, &["--redis-url", &url]).await["lost"], json!(0));
+}
+
 /// What waited is gone, and the account says so to the view.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_is_lost_with_its_disk_under_load() {
