@@ -92,7 +92,7 @@ fn all(place: &Place, wish: &Wish, took: &mut Vec<(&'static str, Duration)>) -> 
         }
     }
     if !wish.smoke {
-        part(took, "schemathesis", || schemathesis::install(place))?;
+        part(took, "python", || schemathesis::install(place))?;
         part(took, "chromium", || chromium::install(place))?;
         part(took, "prometheus", prometheus::install)?;
     }
