@@ -21,6 +21,14 @@ mod conservation;
 mod contract;
 mod cors;
 mod dead_letters;
+mod deploy {
+    mod compose;
+    mod files;
+    mod image;
+    mod kubernetes;
+    mod site;
+    mod systemd;
+}
 mod doctor;
 mod event_ids;
 mod expiry;
