@@ -86,7 +86,8 @@ pub(crate) async fn keep(history: History, sources: Sources, stores: Arc<OnceLoc
         let look = sampler.sources.look();
         let sample = sampler.take(&look, listed.as_deref());
         history.add(sample, |samples| {
-            let seen = Seen { samples, starting: stores.get().is_none(), hold: look.paused.as_ref(), report: health.report() };
+            let evicts = look.queue.as_ref().is_some_and(|info| info.policy.starts_with("volatile"));
+            let seen = Seen { samples, starting: stores.get().is_none(), hold: look.paused.as_ref(), evicts, report: health.report() };
             let verdict: Verdict = judge(&seen);
             let paused = look.paused.clone().map(hold_json);
             event("now", &json!({"sample": samples.back(), "verdict": verdict, "paused": paused}))

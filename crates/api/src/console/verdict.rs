@@ -36,6 +36,8 @@ pub(super) struct Seen<'a> {
     /// The stores were not reached yet since the process began.
     pub(super) starting: bool,
     pub(super) hold: Option<&'a Paused>,
+    /// Redis makes room by throwing out cache entries, so that being full is how it is meant to be.
+    pub(super) evicts: bool,
     pub(super) report: Report,
 }
 
@@ -250,7 +252,9 @@ fn memory_high(seen: &Seen<'_>) -> Option<Finding> {
     let filled = share(sample.redis_used?, sample.redis_limit?)?;
     let sentence = format!("Redis uses {} of the memory that it may use. When it is full, views are refused with 503.", percent(filled));
     let remedy = "Raise maxmemory, or see what else uses this Redis.";
-    (filled > MEMORY_HIGH).then(|| finding(State::Watch, "InventoryRedisMemoryHigh", sentence, remedy, "inventoryctl doctor")).flatten()
+    (filled > MEMORY_HIGH && !seen.evicts)
+        .then(|| finding(State::Watch, "InventoryRedisMemoryHigh", sentence, remedy, "inventoryctl doctor"))
+        .flatten()
 }
 
 fn lost(seen: &Seen<'_>) -> Option<Finding> {

@@ -31,6 +31,10 @@ fn well(ago: usize) -> Sample {
 
 /// The verdict on 90 seconds, each of which `change` may change, given how many seconds ago it was.
 fn told(change: impl Fn(usize, &mut Sample), hold: Option<&Paused>) -> Verdict {
+    told_of(change, hold, false)
+}
+
+fn told_of(change: impl Fn(usize, &mut Sample), hold: Option<&Paused>, evicts: bool) -> Verdict {
     let sample = |ago| {
         let mut sample = well(ago);
         change(ago, &mut sample);
@@ -39,7 +43,7 @@ fn told(change: impl Fn(usize, &mut Sample), hold: Option<&Paused>) -> Verdict {
     let samples = (0..90).rev().map(sample).collect();
     let health = Health::new(Role::Api);
     health.mysql(health::State::down("connection refused"));
-    judge(&Seen { samples: &samples, starting: false, hold, report: health.report() })
+    judge(&Seen { samples: &samples, starting: false, hold, evicts, report: health.report() })
 }
 
 fn alerts(verdict: &Verdict) -> Vec<&'static str> {
@@ -124,6 +128,8 @@ fn each_figure_out_of_its_range_is_told_under_the_name_of_its_alert() {
     for (place, (change, expected)) in cases.into_iter().enumerate() {
         assert_eq!(alerts(&told(change, None)), expected, "case {place}");
     }
+    let full = |_: usize, sample: &mut Sample| sample.redis_limit = Some(10 << 20);
+    assert_eq!(alerts(&told_of(full, None, true)), [""; 0], "a cache that fills its Redis is as it should be");
 }
 
 #[test]
