@@ -2,13 +2,12 @@
 //! there within seconds of a clone; what needs more than that is asked of `inventoryctl`.
 
 mod bench;
-mod chromium;
 mod deny;
 mod json;
 mod mysql;
 mod need;
+mod npm;
 mod place;
-mod prometheus;
 mod schemathesis;
 mod screen;
 mod teeth;

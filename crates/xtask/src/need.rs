@@ -1,7 +1,7 @@
 //! The servers that must be installed: found, installed, or named with the line to type.
 
 use std::io::{IsTerminal, Write, stdin, stdout};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::Result;
 use crate::screen::say;
@@ -28,16 +28,43 @@ pub(crate) fn servers() -> Result<()> {
     Ok(())
 }
 
-/// Installs packages of Debian for `what`, which is missing: as root without a terminal; otherwise the error holds the line to type.
-pub(crate) fn packages(what: &str, packages: &[&str]) -> Result<()> {
-    let line = format!("apt-get install -y {}", packages.join(" "));
+/// Programs that tests start beside the servers, and Debian's packages of them. Node.js from elsewhere brings its own npm.
+const OF_TESTS: [(&str, &str); 7] = [
+    ("curl", "curl"),
+    ("chromium", "chromium fonts-liberation"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
+    ("systemd-analyze", "systemd"),
+];
+
+/// Installs those that are missing.
+pub(crate) fn programs_of_tests() -> Result<()> {
+    let missing: Vec<&str> = OF_TESTS.iter().filter(|(program, _)| !is_there(program)).map(|(_, packages)| *packages).collect();
+    if missing.is_empty() { Ok(()) } else { packages(&missing.join(" ")) }
+}
+
+/// Installs packages of Debian, as root without a terminal; otherwise the error holds the line to type.
+pub(crate) fn packages(packages: &str) -> Result<()> {
+    // Recommended are exporters of other things and the like.
+    let line = format!("apt-get install -y --no-install-recommends {packages}");
     if !is_root() || on_a_terminal() {
-        return Err(format!("not installed: {what}; on Debian type\n  {line}").into());
+        return Err(format!("not installed: {packages}; on Debian type\n  {line}").into());
     }
-    say(format!("installing {what}: {line}"));
-    let apt = |arguments: &[&str]| Command::new("apt-get").args(arguments).status().is_ok_and(|status| status.success());
-    let installed = apt(&["update", "--quiet"]) && apt(&[&["install", "-y"], packages].concat());
-    if installed { Ok(()) } else { Err(format!("`{line}` failed, see above").into()) }
+    say(format!("installing {packages}: {line}"));
+    // Services that come with packages are not to start: the tests start their own.
+    let ran = |line: &str| {
+        let mut command = Command::new("env");
+        command.args(["DEBIAN_FRONTEND=noninteractive", "SYSTEMD_OFFLINE=1"]).args(line.split(' '));
+        command.stdin(Stdio::null()).status().is_ok_and(|status| status.success())
+    };
+    if ran("apt-get update --quiet") && ran(&line) { Ok(()) } else { Err(format!("`{line}` failed, see above").into()) }
+}
+
+fn is_there(program: &str) -> bool {
+    let asked = Command::new(program).arg("--version").stdin(Stdio::null()).output();
+    asked.is_ok_and(|output| output.status.success())
 }
 
 fn agreed(missing: &str, line: &str) -> Result<bool> {

@@ -28,7 +28,7 @@ fn environment(place: &Place, name: &str) -> Result<()> {
     }
     say(format!("installing {} into {}", wanted.trim(), dir.display()));
     if !made(&dir) {
-        need::packages("Python with its module venv", &[PACKAGE])?;
+        need::packages(PACKAGE)?;
         if !made(&dir) {
             return Err(format!("`python3 -m venv {}` failed, see above", dir.display()).into());
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::mysql::{self, Wanted};
 use crate::place::Place;
 use crate::screen::say;
-use crate::{Result, chromium, need, prometheus, schemathesis};
+use crate::{Result, need, npm, schemathesis};
 
 /// Title and cargo's arguments, the quick ones first.
 const PARTS: &[(&str, &str)] = &[
@@ -93,8 +93,8 @@ fn all(place: &Place, wish: &Wish, took: &mut Vec<(&'static str, Duration)>) -> 
     }
     if !wish.smoke {
         part(took, "python", || schemathesis::install(place))?;
-        part(took, "chromium", || chromium::install(place))?;
-        part(took, "prometheus", prometheus::install)?;
+        part(took, "programs", need::programs_of_tests)?;
+        part(took, "npm", || npm::install(place))?;
     }
     let parts = if wish.smoke { SMOKE } else { PARTS };
     parts.iter().try_for_each(|(title, line)| {

@@ -1,10 +1,9 @@
-//! What tests/it/console.rs clicks with: Debian's Chromium and Node.js, and the npm packages of tests/console under `target`.
+//! What tests/it/console.rs clicks with: the npm packages of tests/console, under `target`.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::Result;
-use crate::need;
 use crate::place::Place;
 use crate::screen::say;
 
@@ -12,15 +11,8 @@ use crate::screen::say;
 const FILES: [&str; 2] = ["package.json", "package-lock.json"];
 const SOURCE: &str = "tests/console";
 
-/// Programs, and Debian's packages of them. Node.js from elsewhere brings its own npm.
-const PROGRAMS: [(&str, &str); 3] = [("chromium", "chromium"), ("node", "nodejs"), ("npm", "npm")];
-
-/// Installs what is missing, and what the lock file names unless that was done before.
+/// Installs what the lock file names, unless that was done before.
 pub(crate) fn install(place: &Place) -> Result<()> {
-    let missing: Vec<&str> = PROGRAMS.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
-    if !missing.is_empty() {
-        need::packages(&missing.join(", "), &missing)?;
-    }
     let (source, dir) = (place.root.join(SOURCE), place.target.join("console"));
     let wanted = texts(&source)?;
     let stamp = dir.join("installed.txt");
@@ -40,11 +32,6 @@ pub(crate) fn install(place: &Place) -> Result<()> {
     }
     std::fs::write(stamp, wanted.concat())?;
     Ok(())
-}
-
-fn is_there(program: &str) -> bool {
-    let asked = Command::new(program).arg("--version").stdin(Stdio::null()).output();
-    asked.is_ok_and(|output| output.status.success())
 }
 
 fn texts(source: &Path) -> Result<Vec<String>> {
