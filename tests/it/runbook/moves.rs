@@ -117,7 +117,10 @@ struct Restored {
 impl Restored {
     fn new(shop: &Shop) -> Self {
         let dir = shop.dir().join("restored");
-        let options = MysqlOptions { dir: dir.clone(), databases: vec![shop.database().to_owned()], ..MysqlOptions::default() };
+        // Where the harness keeps its own: one that is made meets the temporary tables of others that are being made.
+        let templates = dir.ancestors().nth(3).map(|base| base.join("templates"));
+        let databases = vec![shop.database().to_owned()];
+        let options = MysqlOptions { dir: dir.clone(), databases, templates, ..MysqlOptions::default() };
         Self { mysql: Mysql::start(options).unwrap(), dir }
     }
 
