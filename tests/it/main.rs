@@ -18,6 +18,7 @@ mod cli_forms;
 mod cli_stock;
 mod conditional;
 mod conservation;
+mod console;
 mod contract;
 mod cors;
 mod dead_letters;

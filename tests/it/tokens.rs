@@ -64,7 +64,7 @@ fn secret(name: &str) -> String {
     format!("inv_secret-of-{name}")
 }
 
-fn entry(name: &str, scopes: &[Scope]) -> String {
+pub(crate) fn entry(name: &str, scopes: &[Scope]) -> String {
     let (hash, scopes) = (Digest::of(secret(name).as_bytes()).hex(), scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>());
     format!("[[token]]\nname = \"{name}\"\nscopes = {scopes:?}\nsha256 = \"{hash}\"\n")
 }
@@ -76,7 +76,7 @@ fn one_of_each() -> String {
 }
 
 /// Writes the tokens file of a shop, and gives the setting that names it.
-fn tokens_file(shop: &Shop, text: &str) -> (&'static str, String) {
+pub(crate) fn tokens_file(shop: &Shop, text: &str) -> (&'static str, String) {
     let file: PathBuf = shop.dir().join("tokens.toml");
     std::fs::write(&file, text).unwrap();
     ("INVENTORY_TOKENS_FILE", file.to_str().unwrap().to_owned())
