@@ -59,7 +59,7 @@ const COMMANDS: &[&str] = &[
 ];
 
 /// Commands whose output is tested at another place.
-const ELSEWHERE: &[&str] = &["completions", "doctor", "price history", "stock movements", "token new"];
+const ELSEWHERE: &[&str] = &["completions", "doctor", "price history", "ready", "stock movements", "token new"];
 
 const FORMS: [&str; 4] = ["table", "json", "ndjson", "csv"];
 
