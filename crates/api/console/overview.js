@@ -74,6 +74,9 @@ function list(more) {
   return h("ul.findings", { "aria-label": "Further findings" }, more.map((each) => h("li", { "data-state": each.state }, finding(each))));
 }
 
+/** Seconds; views are expected in MySQL within one. */
+const LATE = 10;
+
 function tilesOf(sample) {
   if (!sample) return [["accepted", "Views accepted", "not known yet"]];
   const { accepted, persisted, pending, depth, capacity, dead, lost, drift, oldest_age: age, workers, p50, p99, redis_used: used, redis_limit: limit } = sample;
@@ -84,7 +87,7 @@ function tilesOf(sample) {
     ["accepted", "Views accepted", count(accepted), known(lost, lost ? `${count(lost)} of them lost with a Redis` : "none of them lost")],
     ["persisted", "In MySQL", count(persisted), account, drift ? "trouble" : ""],
     ["pending", pending === 1 ? "View waits" : "Views wait", count(pending), known(depth, `the queue is ${share(depth / capacity)} full`)],
-    ["age", "The oldest waits for", pending === 0 ? "–" : duration(age), pending === 0 ? "none waits" : "until it is in MySQL"],
+    ["age", "The oldest waits for", pending === 0 ? "–" : duration(age), pending === 0 ? "none waits" : "and is not in MySQL yet", age > LATE ? "trouble" : ""],
     ["requests", "Requests a second", rate(sample.requests), "answered, of all kinds"],
     ["errors", "Failed a second", rate(sample.errors), "answered 5xx", sample.errors > 0 ? "watch" : ""],
     ["latency", "99 of 100 within", p99 == null ? "–" : duration(p99), p99 == null ? "no request in 10 s" : `half within ${duration(p50)}`],

@@ -52,7 +52,7 @@ function figuresOf(state) {
   return [
     ["depth", "Depth", count(depth), of, capacity && depth > 0.8 * capacity ? "trouble" : ""],
     ["pending", "Views that wait", count(pending), "accepted, and not in MySQL"],
-    ["age", "The oldest waits for", pending === 0 ? "–" : duration(age), pending === 0 ? "none waits" : "until it is in MySQL"],
+    ["age", "The oldest waits for", pending === 0 ? "–" : duration(age), pending === 0 ? "none waits" : "and is not in MySQL yet"],
     ["in-flight", "In batches", count(inFlight), "views that a worker is applying"],
     ["accepted", "Accepted", count(accepted)],
     ["persisted", "In MySQL", count(persisted)],

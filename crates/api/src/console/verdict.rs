@@ -5,6 +5,7 @@
 //! workers know, such as differences that their samples met, is told by the alerts alone.
 
 use super::sample::Sample;
+use chrono::DateTime;
 use serde::Serialize;
 use std::collections::VecDeque;
 use storage::mysql::pause::Paused;
@@ -183,14 +184,16 @@ fn drain_stopped(seen: &Seen<'_>) -> Option<Finding> {
         None => ("whether a worker is connected is not known".to_owned(), RESTART),
     };
     let sentence = format!(
-        "The drain has stopped: no view has reached MySQL for {}, and {who}. {waiting} wait in Redis{}, safe but not counted yet.",
+        "The drain has stopped: no view has reached MySQL for {}, since {}, and {who}. {waiting} wait in Redis{}, safe but not counted yet.",
         span(stuck),
+        clock(sample.at - stuck),
         of_capacity(sample)
     );
     finding(State::Trouble, "InventoryDrainStopped", sentence, remedy, "systemctl restart inventory-worker")
 }
 
-const RESTART: &str = "Look at its log, then restart it: a worker may be killed at any moment, and the next one takes up where it stopped.";
+const RESTART: &str = "Look at its log (journalctl -u inventory-worker -n 50), then restart it: a worker may be killed at any moment, and the next \
+                       one takes up where it stopped.";
 
 fn drift(seen: &Seen<'_>) -> Option<Finding> {
     let drift = seen.newest().drift.filter(|drift| *drift != 0)?;
@@ -275,7 +278,7 @@ fn dead_letters(seen: &Seen<'_>) -> Option<Finding> {
 
 fn of_capacity(sample: &Sample) -> String {
     let filled = sample.depth.and_then(|depth| share(depth, sample.capacity));
-    filled.map_or_else(String::new, |filled| format!(" ({} of its capacity)", percent(filled)))
+    filled.map_or_else(String::new, |filled| format!(" ({} of the queue's capacity)", percent(filled)))
 }
 
 /// `None` where there is no limit.
@@ -303,7 +306,12 @@ fn thousands(number: u64) -> String {
     text
 }
 
-/// A time as people say it.
+/// A moment in seconds since 1970 UTC, as a clock shows it.
+fn clock(at: f64) -> String {
+    DateTime::from_timestamp(at as i64, 0).map_or_else(String::new, |at| at.format("%H:%M:%S UTC").to_string())
+}
+
+/// A length of time as people say it.
 fn span(seconds: f64) -> String {
     match seconds {
         short if short < 1.0 => format!("{:.0} ms", short * 1000.0),

@@ -67,8 +67,8 @@ fn a_drain_that_moves_nothing_has_stopped_and_one_that_waits_for_views_has_not()
         (sample.pending, sample.workers, sample.oldest_age) = (Some(12_345), Some(0), Some(64.0));
     };
     let verdict = told(stopped, None);
-    let sentence = "The drain has stopped: no view has reached MySQL for 63 s, and no worker is connected. 12,345 views wait in Redis \
-                    (under 1 % of its capacity), safe but not counted yet.";
+    let sentence = "The drain has stopped: no view has reached MySQL for 63 s, since 00:32:17 UTC, and no worker is connected. 12,345 views wait \
+                    in Redis (under 1 % of the queue's capacity), safe but not counted yet.";
     assert_eq!((verdict.first.state, &*verdict.first.sentence), (State::Trouble, sentence));
     assert_eq!(verdict.first.command, Some("systemctl restart inventory-worker"));
     assert_eq!(alerts(&verdict), ["InventoryDrainStopped"], "that they are late follows from it");
@@ -100,7 +100,7 @@ fn a_paused_queue_is_told_with_who_and_why() {
     };
     let verdict = told(held, Some(&hold));
     let sentence = "The queue is paused since 10:00:00 UTC by ann@shop, because: a new disk: 320 views wait in Redis \
-                    (50 % of its capacity), safe but not in MySQL.";
+                    (50 % of the queue's capacity), safe but not in MySQL.";
     assert_eq!((verdict.first.state, &*verdict.first.sentence), (State::Watch, sentence));
     assert_eq!((alerts(&verdict), verdict.first.command), (vec!["InventoryQueuePaused"], Some("inventoryctl queue resume")));
     let full = |ago: usize, sample: &mut Sample| {
