@@ -28,7 +28,7 @@ use config::Settings;
 use std::process::ExitCode;
 use telemetry::stop::Shutdown;
 
-/// A read of a product allocates some sixty times. This one does so with a fifth of the instructions of glibc's.
+/// Of the instructions of a cached read 8,000 were glibc's malloc and free; this one's take 2,500 (Callgrind).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
