@@ -31,6 +31,7 @@ use std::time::Duration;
 use storage::letters::{self, Outcome, Stopped};
 use storage::mysql::dead_letters::{self, Group, Selection};
 use storage::mysql::pause::{self, MOST_CHARS, Paused};
+use storage::status::Account;
 use storage::{Kind, flush};
 use telemetry::config::parse_duration;
 use telemetry::tokens::Caller;
@@ -254,6 +255,17 @@ fn of_catalog(error: catalog::Error) -> ApiError {
 /// Reads that take longer than a request may: they are dropped at the limit.
 async fn within<T>(limit: Duration, read: impl Future<Output = T>) -> Result<T, ApiError> {
     tokio::time::timeout(limit, read).await.map_err(|_| ApiError::TimedOut)
+}
+
+fn account_json(account: Account) -> Value {
+    json!({
+        "accepted": account.accepted,
+        "persisted": account.persisted,
+        "pending": account.pending,
+        "dead": account.dead,
+        "lost": account.lost,
+        "twice": account.twice(),
+    })
 }
 
 pub(crate) fn hold_json(hold: Paused) -> Value {

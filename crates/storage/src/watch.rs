@@ -119,9 +119,9 @@ pub async fn watch(watched: Watched, on_look: impl Fn(&Look), shutdown: Shutdown
             }
         }
         let state = redis_state(&redis);
-        stores.redis_up(state == State::Up);
-        health.redis(state.clone());
         (look.mysql_up, look.redis_up) = (reached.is_ok(), state == State::Up);
+        stores.redis_up(look.redis_up);
+        health.redis(state);
         (look.depth, look.account) = queued(reached.is_ok().then_some(&mysql), &redis, &queue).await;
         on_look(&look);
         if reached.is_ok()

@@ -2,7 +2,7 @@
 //!
 //! Promises to change nothing, and that a process runs one check at a time.
 
-use super::{of_catalog, of_read, read_optional, within};
+use super::{account_json, of_catalog, of_read, read_optional, within};
 use crate::error::ApiError;
 use crate::input::{body, fields, query};
 use crate::state::{State, Stores};
@@ -81,18 +81,9 @@ async fn last(request: HttpRequest, state: Data<State>, checks: Data<Checks>) ->
     query::none(&request)?;
     let stores = state.stores()?;
     let (account, _) = state.read(status::account(&stores.mysql, &stores.redis)).await?.map_err(of_read)?;
-    Ok(HttpResponse::Ok().json(json!({
-        "account": {
-            "accepted": account.accepted,
-            "persisted": account.persisted,
-            "pending": account.pending,
-            "dead": account.dead,
-            "lost": account.lost,
-            "twice": account.twice(),
-            "drift": account.drift(),
-        },
-        "last": *checks.last(),
-    })))
+    let mut told = account_json(account);
+    told["drift"] = json!(account.drift());
+    Ok(HttpResponse::Ok().json(json!({"account": told, "last": *checks.last()})))
 }
 
 /// POST `/v1/admin/checks`: runs one, and answers what it found.

@@ -1,6 +1,6 @@
 //! GET `/v1/admin/queue`: where the accepted views are, what each shard of the queue holds, and who drains it.
 
-use super::{hold_json, of_read};
+use super::{account_json, hold_json, of_read};
 use crate::error::ApiError;
 use crate::input::query;
 use crate::state::State;
@@ -24,21 +24,15 @@ pub(super) async fn show(request: HttpRequest, state: Data<State>) -> Result<Htt
     let ((account, depth), hold, workers) = state.read(all).await?.map_err(of_read)?;
     let now_ms = now_ms();
     let shards: Vec<Value> = depth.shards.iter().enumerate().map(|(number, shard)| shard_json(number, shard, now_ms)).collect();
-    Ok(HttpResponse::Ok().json(json!({
-        "accepted": account.accepted,
-        "persisted": account.persisted,
-        "pending": account.pending,
-        "dead": account.dead,
-        "lost": account.lost,
-        "twice": account.twice(),
-        "depth": depth.entries,
-        "capacity": stores.intake.capacity(),
-        "in_flight": depth.in_flight,
-        "oldest_age_seconds": depth.oldest_age_seconds(now_ms),
-        "shards": shards,
-        "workers": workers.map(|workers| workers.into_iter().map(worker_json).collect::<Vec<_>>()),
-        "paused": hold.map(hold_json),
-    })))
+    let mut told = account_json(account);
+    told["depth"] = json!(depth.entries);
+    told["capacity"] = json!(stores.intake.capacity());
+    told["in_flight"] = json!(depth.in_flight);
+    told["oldest_age_seconds"] = json!(depth.oldest_age_seconds(now_ms));
+    told["shards"] = json!(shards);
+    told["workers"] = json!(workers.map(|workers| workers.into_iter().map(worker_json).collect::<Vec<_>>()));
+    told["paused"] = json!(hold.map(hold_json));
+    Ok(HttpResponse::Ok().json(told))
 }
 
 fn shard_json(number: usize, shard: &ShardDepth, now_ms: u64) -> Value {

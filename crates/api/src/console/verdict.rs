@@ -104,8 +104,8 @@ impl Seen<'_> {
     }
 }
 
-fn finding(state: State, alert: &'static str, sentence: String, remedy: impl Into<String>, command: &'static str) -> Option<Finding> {
-    Some(Finding { state, sentence, remedy: Some(remedy.into()), command: Some(command), alert: Some(alert) })
+fn finding(state: State, alert: &'static str, sentence: String, remedy: impl Into<String>, command: &'static str) -> Finding {
+    Finding { state, sentence, remedy: Some(remedy.into()), command: Some(command), alert: Some(alert) }
 }
 
 fn all_is_well(sample: &Sample) -> Finding {
@@ -125,7 +125,7 @@ fn all_is_well(sample: &Sample) -> Finding {
 fn starting(seen: &Seen<'_>) -> Option<Finding> {
     let sentence = || format!("This API is starting and has not reached its stores yet. MySQL: {}.", seen.reason("mysql"));
     let remedy = "It waits for as long as it takes; if MySQL should be there, see what stands in the way.";
-    seen.starting.then(|| finding(State::Watch, "InventoryMysqlAway", sentence(), remedy, "inventoryctl doctor")).flatten()
+    seen.starting.then(|| finding(State::Watch, "InventoryMysqlAway", sentence(), remedy, "inventoryctl doctor"))
 }
 
 fn mysql_away(seen: &Seen<'_>) -> Option<Finding> {
@@ -142,7 +142,7 @@ fn mysql_away(seen: &Seen<'_>) -> Option<Finding> {
         seen.reason("mysql")
     );
     let remedy = "Bring MySQL back, or name the right one; nothing has to be repaired afterwards.";
-    finding(State::Trouble, "InventoryMysqlAway", sentence, remedy, "inventoryctl doctor")
+    Some(finding(State::Trouble, "InventoryMysqlAway", sentence, remedy, "inventoryctl doctor"))
 }
 
 fn redis_away(seen: &Seen<'_>) -> Option<Finding> {
@@ -154,7 +154,7 @@ fn redis_away(seen: &Seen<'_>) -> Option<Finding> {
         seen.reason("redis")
     );
     let remedy = "Bring Redis back with its append-only file; views that it holds are counted then.";
-    finding(State::Trouble, "InventoryRedisAway", sentence, remedy, "inventoryctl doctor")
+    Some(finding(State::Trouble, "InventoryRedisAway", sentence, remedy, "inventoryctl doctor"))
 }
 
 fn paused(seen: &Seen<'_>) -> Option<Finding> {
@@ -168,7 +168,7 @@ fn paused(seen: &Seen<'_>) -> Option<Finding> {
         hold.by,
         of_capacity(sample)
     );
-    finding(State::Watch, "InventoryQueuePaused", sentence, "Resume it when that is done.", "inventoryctl queue resume")
+    Some(finding(State::Watch, "InventoryQueuePaused", sentence, "Resume it when that is done.", "inventoryctl queue resume"))
 }
 
 fn drain_stopped(seen: &Seen<'_>) -> Option<Finding> {
@@ -189,7 +189,7 @@ fn drain_stopped(seen: &Seen<'_>) -> Option<Finding> {
         clock(sample.at - stuck),
         of_capacity(sample)
     );
-    finding(State::Trouble, "InventoryDrainStopped", sentence, remedy, "systemctl restart inventory-worker")
+    Some(finding(State::Trouble, "InventoryDrainStopped", sentence, remedy, "systemctl restart inventory-worker"))
 }
 
 const RESTART: &str = "Look at its log (journalctl -u inventory-worker -n 50), then restart it: a worker may be killed at any moment, and the next \
@@ -202,7 +202,7 @@ fn drift(seen: &Seen<'_>) -> Option<Finding> {
     let (more, amount) = (if drift < 0 { "MySQL and Redis hold more" } else { "fewer are there" }, views(drift.unsigned_abs()));
     let sentence = format!("The account of views does not add up: {more} than were accepted, by {amount}.");
     let remedy = "See which shard and writer it is.";
-    lasts.then(|| finding(State::Trouble, "InventoryConservationDrift", sentence, remedy, "inventoryctl check")).flatten()
+    lasts.then(|| finding(State::Trouble, "InventoryConservationDrift", sentence, remedy, "inventoryctl check"))
 }
 
 fn nearly_full(seen: &Seen<'_>) -> Option<Finding> {
@@ -211,7 +211,7 @@ fn nearly_full(seen: &Seen<'_>) -> Option<Finding> {
     let sentence = format!("The queue is nearly full: {} of its capacity. Past it views are refused with 503.", percent(filled));
     let remedy = "Find what holds up the drain; if that takes longer, and Redis has the memory, raise INVENTORY_QUEUE_CAPACITY.";
     let command = "inventoryctl queue status --watch";
-    (filled > NEARLY_FULL).then(|| finding(State::Trouble, "InventoryQueueNearCapacity", sentence, remedy, command)).flatten()
+    (filled > NEARLY_FULL).then(|| finding(State::Trouble, "InventoryQueueNearCapacity", sentence, remedy, command))
 }
 
 fn late(seen: &Seen<'_>) -> Option<Finding> {
@@ -227,7 +227,7 @@ fn late(seen: &Seen<'_>) -> Option<Finding> {
         span(age)
     );
     let remedy = "See whether what waits gets less; if not, MySQL is slow or one worker is not enough.";
-    finding(State::Trouble, "InventoryViewsLate", sentence, remedy, "inventoryctl queue status --watch")
+    Some(finding(State::Trouble, "InventoryViewsLate", sentence, remedy, "inventoryctl queue status --watch"))
 }
 
 fn failing(seen: &Seen<'_>) -> Option<Finding> {
@@ -239,7 +239,7 @@ fn failing(seen: &Seen<'_>) -> Option<Finding> {
     }
     let sentence = format!("{} of all requests are answered with 500 or above.", percent(ratio));
     let remedy = "The log of this API says why, once for each request; the doctor examines both stores.";
-    finding(State::Trouble, "InventoryErrorBudgetBurn", sentence, remedy, "inventoryctl doctor")
+    Some(finding(State::Trouble, "InventoryErrorBudgetBurn", sentence, remedy, "inventoryctl doctor"))
 }
 
 fn slow(seen: &Seen<'_>) -> Option<Finding> {
@@ -247,7 +247,7 @@ fn slow(seen: &Seen<'_>) -> Option<Finding> {
     let p99 = seen.newest().p99?;
     let sentence = format!("Answers are slow: one in a hundred takes longer than {}.", span(p99));
     let remedy = "See whether a store is slow, or this machine is busy.";
-    seen.lasts(is_slow).then(|| finding(State::Watch, "InventoryLatencyBudgetBurn", sentence, remedy, "inventoryctl doctor")).flatten()
+    seen.lasts(is_slow).then(|| finding(State::Watch, "InventoryLatencyBudgetBurn", sentence, remedy, "inventoryctl doctor"))
 }
 
 fn memory_high(seen: &Seen<'_>) -> Option<Finding> {
@@ -257,7 +257,6 @@ fn memory_high(seen: &Seen<'_>) -> Option<Finding> {
     let remedy = "Raise maxmemory, or see what else uses this Redis.";
     (filled > MEMORY_HIGH && !seen.evicts)
         .then(|| finding(State::Watch, "InventoryRedisMemoryHigh", sentence, remedy, "inventoryctl doctor"))
-        .flatten()
 }
 
 fn lost(seen: &Seen<'_>) -> Option<Finding> {
@@ -265,7 +264,7 @@ fn lost(seen: &Seen<'_>) -> Option<Finding> {
     let lost = seen.newest().lost?.saturating_sub(first);
     let sentence = format!("A loss of Redis took {} within these 15 minutes.", views(lost));
     let remedy = "They cannot be had back; see that Redis runs with appendfsync always, so that it does not happen again.";
-    (lost > 0).then(|| finding(State::Watch, "InventoryViewsLost", sentence, remedy, "inventoryctl doctor")).flatten()
+    (lost > 0).then(|| finding(State::Watch, "InventoryViewsLost", sentence, remedy, "inventoryctl doctor"))
 }
 
 fn dead_letters(seen: &Seen<'_>) -> Option<Finding> {
@@ -273,7 +272,7 @@ fn dead_letters(seen: &Seen<'_>) -> Option<Finding> {
     let were = if letters == 1 { "1 dead letter waits".to_owned() } else { format!("{} dead letters wait", thousands(letters)) };
     let sentence = format!("{were} for a decision: views that could not be counted, by product and reason.");
     let remedy = "See the reasons; replay them when the cause is mended, or drop them.";
-    (letters > 0).then(|| finding(State::Watch, "InventoryDeadLetters", sentence, remedy, "inventoryctl dead-letters list")).flatten()
+    (letters > 0).then(|| finding(State::Watch, "InventoryDeadLetters", sentence, remedy, "inventoryctl dead-letters list"))
 }
 
 fn of_capacity(sample: &Sample) -> String {
