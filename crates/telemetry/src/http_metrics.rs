@@ -5,7 +5,6 @@
 
 use crate::distribution::Distribution;
 use crate::instruments::{Counter, Histogram};
-use prometheus::{HistogramVec, IntCounterVec};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,14 +37,17 @@ pub struct HttpMetrics {
 }
 
 impl HttpMetrics {
-    /// `requests` has the labels method, route and status; `seconds` has method and route.
-    pub(crate) fn of_families(requests: &IntCounterVec, seconds: &HistogramVec, routes: &[RouteSpec]) -> Self {
+    /// `answered` declares the counter of one route and status, `seconds` the histogram of one route.
+    pub(crate) fn of_routes(
+        routes: &[RouteSpec],
+        answered: impl Fn(&RouteSpec, &str) -> Counter,
+        seconds: impl Fn(&RouteSpec) -> Histogram,
+    ) -> Self {
         let resolve = |spec: &RouteSpec| {
-            let counter = |status: &str| Counter::child(requests, &[spec.method, spec.route, status]);
             Arc::new(RouteMetrics {
-                statuses: statuses_of(spec).into_iter().map(|status| (status, counter(&status.to_string()))).collect(),
-                other: counter(OTHER),
-                seconds: Histogram::child(seconds, &[spec.method, spec.route]),
+                statuses: statuses_of(spec).into_iter().map(|status| (status, answered(spec, &status.to_string()))).collect(),
+                other: answered(spec, OTHER),
+                seconds: seconds(spec),
             })
         };
         let unmatched = RouteSpec { method: ANY, route: UNMATCHED, statuses: UNMATCHED_STATUSES };

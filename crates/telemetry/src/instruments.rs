@@ -5,24 +5,22 @@
 
 use crate::Build;
 use crate::distribution::Distribution;
+use crate::exposition::{Exposition, Value};
 use crate::labels::Label;
-use prometheus::core::{Collector, Metric};
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, TextEncoder};
+use prometheus::core::Metric;
+use prometheus::{HistogramOpts, Opts, TextEncoder};
 use std::marker::PhantomData;
 use std::ops::Index;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-const DECLARED_ONCE: &str = "each metric has a valid name and is declared once per registry";
+const VALID: &str = "the name and the labels of a metric are valid";
 
 /// Whole numbers that only rise.
 #[derive(Debug, Clone)]
 pub struct Counter(prometheus::IntCounter);
 
 impl Counter {
-    pub(crate) fn child(family: &IntCounterVec, labels: &[&str]) -> Self {
-        Self(family.with_label_values(labels))
-    }
-
     pub fn inc(&self) {
         self.0.inc();
     }
@@ -91,10 +89,6 @@ impl SecondsGauge {
 pub struct Histogram(prometheus::Histogram);
 
 impl Histogram {
-    pub(crate) fn child(family: &HistogramVec, labels: &[&str]) -> Self {
-        Self(family.with_label_values(labels))
-    }
-
     /// A duration, exported in seconds.
     pub fn observe(&self, time: Duration) {
         self.0.observe(time.as_secs_f64());
@@ -159,13 +153,17 @@ impl<A: Label, B: Label, M> Index<(A, B)> for ByPair<A, B, M> {
 /// All metrics of one process, with `process_*` and `inventory_build_info`. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Registry {
-    inner: prometheus::Registry,
+    exposition: Arc<Mutex<Exposition>>,
+    process: prometheus::Registry,
     build: Build,
 }
 
+/// Names and values of the labels of one series.
+type Labels<'a> = [(&'a str, &'a str)];
+
 impl Registry {
     pub(crate) fn empty(build: Build) -> Self {
-        Self { inner: prometheus::Registry::new(), build }
+        Self { exposition: Arc::default(), process: prometheus::Registry::new(), build }
     }
 
     #[must_use]
@@ -176,75 +174,79 @@ impl Registry {
     /// All metrics in Prometheus' text format 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
-        let mut text = String::with_capacity(64 * 1024);
-        if let Err(error) = TextEncoder::new().encode_utf8(&self.inner.gather(), &mut text) {
-            tracing::error!(%error, "metrics could not be rendered");
+        let mut text = String::with_capacity(128 * 1024);
+        self.exposition().render(&mut text);
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.process.gather(), &mut text) {
+            tracing::error!(%error, "metrics of the process could not be rendered");
         }
         text
     }
 
     pub(crate) fn counter(&self, name: &str, help: &str) -> Counter {
-        Counter(self.declare(prometheus::IntCounter::new(name, help)))
+        self.counter_with(name, &[], help)
     }
 
     pub(crate) fn counters<L: Label>(&self, name: &str, label: &str, help: &str) -> ByLabel<L, Counter> {
-        let family = self.counter_family(name, &[label], help);
-        ByLabel::new(|value: &L| Counter::child(&family, &[value.as_str()]))
+        ByLabel::new(|value: &L| self.counter_with(name, &[(label, value.as_str())], help))
     }
 
     pub(crate) fn counter_pairs<A: Label, B: Label>(&self, name: &str, labels: [&str; 2], help: &str) -> ByPair<A, B, Counter> {
-        let family = self.counter_family(name, &labels, help);
-        let row = |a: &A| ByLabel::new(|b: &B| Counter::child(&family, &[a.as_str(), b.as_str()]));
-        ByPair { rows: ByLabel::new(row) }
+        let child = |a: &A, b: &B| self.counter_with(name, &[(labels[0], a.as_str()), (labels[1], b.as_str())], help);
+        ByPair { rows: ByLabel::new(|a| ByLabel::new(|b| child(a, b))) }
+    }
+
+    pub(crate) fn counter_with(&self, name: &str, labels: &Labels<'_>, help: &str) -> Counter {
+        let counter = prometheus::IntCounter::with_opts(opts(name, labels, help)).expect(VALID);
+        self.exposition().declare(Value::Counter(counter.clone()));
+        Counter(counter)
     }
 
     pub(crate) fn gauge(&self, name: &str, help: &str) -> Gauge {
-        Gauge(self.declare(prometheus::IntGauge::new(name, help)))
+        self.gauge_with(name, &[], help)
     }
 
     pub(crate) fn gauges<L: Label>(&self, name: &str, label: &str, help: &str) -> ByLabel<L, Gauge> {
-        let family = self.declare(IntGaugeVec::new(Opts::new(name, help), &[label]));
-        ByLabel::new(|value: &L| Gauge(family.with_label_values(&[value.as_str()])))
+        ByLabel::new(|value: &L| self.gauge_with(name, &[(label, value.as_str())], help))
+    }
+
+    pub(crate) fn gauge_with(&self, name: &str, labels: &Labels<'_>, help: &str) -> Gauge {
+        let gauge = prometheus::IntGauge::with_opts(opts(name, labels, help)).expect(VALID);
+        self.exposition().declare(Value::Gauge(gauge.clone()));
+        Gauge(gauge)
     }
 
     pub(crate) fn seconds(&self, name: &str, help: &str) -> SecondsGauge {
-        SecondsGauge(self.declare(prometheus::Gauge::new(name, help)))
+        let gauge = prometheus::Gauge::new(name, help).expect(VALID);
+        self.exposition().declare(Value::Seconds(gauge.clone()));
+        SecondsGauge(gauge)
     }
 
     pub(crate) fn histogram(&self, name: &str, buckets: &[f64], help: &str) -> Histogram {
-        let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        Histogram(self.declare(prometheus::Histogram::with_opts(opts)))
+        self.histogram_with(name, &[], buckets, help)
     }
 
     pub(crate) fn histograms<L: Label>(&self, name: &str, label: &str, buckets: &[f64], help: &str) -> ByLabel<L, Histogram> {
-        let family = self.histogram_family(name, &[label], buckets, help);
-        ByLabel::new(|value: &L| Histogram::child(&family, &[value.as_str()]))
+        ByLabel::new(|value: &L| self.histogram_with(name, &[(label, value.as_str())], buckets, help))
     }
 
-    /// For label sets that are a table and not an enum; children come of [`Counter::child`].
-    pub(crate) fn counter_family(&self, name: &str, labels: &[&str], help: &str) -> IntCounterVec {
-        self.declare(IntCounterVec::new(Opts::new(name, help), labels))
-    }
-
-    pub(crate) fn histogram_family(&self, name: &str, labels: &[&str], buckets: &[f64], help: &str) -> HistogramVec {
-        self.declare(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
+    pub(crate) fn histogram_with(&self, name: &str, labels: &Labels<'_>, buckets: &[f64], help: &str) -> Histogram {
+        let opts = HistogramOpts::from(opts(name, labels, help)).buckets(buckets.to_vec());
+        let histogram = prometheus::Histogram::with_opts(opts).expect(VALID);
+        self.exposition().declare(Value::Histogram(histogram.clone()));
+        Histogram(histogram)
     }
 
     /// CPU, memory, threads and open files of this process, read at each rendering.
     pub(crate) fn process(&self) {
         #[cfg(target_os = "linux")]
-        self.inner.register(Box::new(prometheus::process_collector::ProcessCollector::for_self())).expect(DECLARED_ONCE);
+        self.process.register(Box::new(prometheus::process_collector::ProcessCollector::for_self())).expect(VALID);
     }
 
-    /// A gauge that is always 1 and says what it says in its labels.
-    pub(crate) fn info(&self, name: &str, labels: &[(&str, &str)], help: &str) {
-        let (names, values): (Vec<_>, Vec<_>) = labels.iter().copied().unzip();
-        self.declare(IntGaugeVec::new(Opts::new(name, help), &names)).with_label_values(&values).set(1);
+    fn exposition(&self) -> MutexGuard<'_, Exposition> {
+        self.exposition.lock().expect("nothing panics while it declares or renders")
     }
+}
 
-    fn declare<C: Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> C {
-        let metric = metric.expect(DECLARED_ONCE);
-        self.inner.register(Box::new(metric.clone())).expect(DECLARED_ONCE);
-        metric
-    }
+fn opts(name: &str, labels: &Labels<'_>, help: &str) -> Opts {
+    Opts::new(name, help).const_labels(labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect())
 }

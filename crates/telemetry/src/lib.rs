@@ -5,6 +5,7 @@
 
 pub mod config;
 mod distribution;
+mod exposition;
 pub mod health;
 mod http_metrics;
 mod instruments;

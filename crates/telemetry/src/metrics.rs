@@ -38,11 +38,8 @@ impl Registry {
         let build = Build::of(binary);
         let registry = Self::empty(build);
         registry.process();
-        registry.info(
-            "inventory_build_info",
-            &[("version", build.version), ("commit", build.commit), ("binary", build.binary)],
-            "Version and commit of this build of a program; always 1",
-        );
+        let labels = [("version", build.version), ("commit", build.commit), ("binary", build.binary)];
+        registry.gauge_with("inventory_build_info", &labels, "Version and commit of this build of a program; always 1").set(1);
         registry
     }
 }
@@ -50,18 +47,16 @@ impl Registry {
 impl HttpMetrics {
     #[must_use]
     pub fn new(registry: &Registry, routes: &[RouteSpec]) -> Self {
-        let requests = registry.counter_family(
-            "inventory_http_requests_total",
-            &["method", "route", "status"],
-            "Requests answered, by route template and status",
-        );
-        let seconds = registry.histogram_family(
-            "inventory_http_request_duration_seconds",
-            &["method", "route"],
-            HTTP_SECONDS,
-            "Time that requests took, seconds",
-        );
-        Self::of_families(&requests, &seconds, routes)
+        let answered = |spec: &RouteSpec, status: &str| {
+            let labels = [("method", spec.method), ("route", spec.route), ("status", status)];
+            registry.counter_with("inventory_http_requests_total", &labels, "Requests answered, by route template and status")
+        };
+        let seconds = |spec: &RouteSpec| {
+            let labels = [("method", spec.method), ("route", spec.route)];
+            let help = "Time that requests took, seconds";
+            registry.histogram_with("inventory_http_request_duration_seconds", &labels, HTTP_SECONDS, help)
+        };
+        Self::of_routes(routes, answered, seconds)
     }
 }
 
@@ -627,7 +622,7 @@ mod tests {
             "inventory_redis_op_duration_seconds_bucket{op=\"shown_store\",le=\"0.0025\"} 1",
             "inventory_redis_op_duration_seconds_bucket{op=\"shown_store\",le=\"0.001\"} 0",
             "inventory_mysql_errors_total{kind=\"conflict\",op=\"apply\"} 1",
-            "inventory_redis_memory_limit_bytes{role=\"cache\"} 9223372036854776000",
+            "inventory_redis_memory_limit_bytes{role=\"cache\"} 9223372036854775807",
             "inventory_views_conservation_drift -3",
             "inventory_queue_oldest_age_seconds 1.5",
         ] {
