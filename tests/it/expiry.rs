@@ -1,20 +1,30 @@
 //! Reservations whose time is over are released by the worker, whoever else asks for them.
 
-use harness::{SOON, Shop, ShopOptions, eventually};
+use harness::{Reply, SOON, Shop, ShopOptions, eventually};
+use serde_json::json;
 
-/// Reservations of one of each of two products, made in plain SQL with all that belongs to them, whose time is over in so many
+/// Reservations of one of each of these products, made in plain SQL with all that belongs to them, whose time is over in so many
 /// seconds.
-async fn reserved(shop: &Shop, count: usize, seconds: i64) {
+async fn reserved_of(shop: &Shop, products: &[u64], count: usize, seconds: i64) {
     let ids: Vec<String> = (0..count).map(|_| uuid::Uuid::now_v7().to_string()).collect();
     let rows = |row: &dyn Fn(&str) -> String| ids.iter().map(|id| row(id)).collect::<Vec<_>>().join(",");
+    let lines = |row: &dyn Fn(&str, u64) -> String| {
+        ids.iter().flat_map(|id| products.iter().map(|product| row(id, *product))).collect::<Vec<_>>().join(",")
+    };
     let of = rows(&|id| format!("('{id}', UTC_TIMESTAMP(6) + INTERVAL {seconds} SECOND)"));
     shop.run(&format!("INSERT INTO reservations (id, expires_at) VALUES {of}")).await;
-    let of = rows(&|id| format!("('{id}', 1, 1), ('{id}', 2, 1)"));
+    let of = lines(&|id, product| format!("('{id}', {product}, 1)"));
     shop.run(&format!("INSERT INTO reservation_items VALUES {of}")).await;
-    let of = rows(&|id| format!("(1, 'reserve', 0, 1, 1000, 0, '{id}'), (2, 'reserve', 0, 1, 1000, 0, '{id}')"));
+    let of = lines(&|id, product| format!("({product}, 'reserve', 0, 1, 1000, 0, '{id}')"));
     let columns = "product_id, kind, delta, reserved_delta, on_hand, reserved, reservation_id";
     shop.run(&format!("INSERT INTO stock_movements ({columns}) VALUES {of}")).await;
-    shop.run(&format!("UPDATE stock SET reserved = reserved + {count}")).await;
+    for product in products {
+        shop.run(&format!("UPDATE stock SET reserved = reserved + {count} WHERE product_id = {product}")).await;
+    }
+}
+
+async fn reserved(shop: &Shop, count: usize, seconds: i64) {
+    reserved_of(shop, &[1, 2], count, seconds).await;
 }
 
 /// Stock of two products, a thousand of each.
@@ -88,4 +98,35 @@ async fn what_expires_while_mysql_is_away_is_released_when_it_is_back() {
     released(&shop, 0).await;
     assert_eq!(shop.number("SELECT COUNT(*) FROM stock_movements WHERE kind = 'expire'").await, 6);
     assert!(!worker.log().contains("cannot be released"), "{}", worker.log());
+}
+
+/// Somebody set the quantity reserved to 0 by hand: what holds it cannot be given back any more.
+async fn uncovered(shop: &Shop, count: usize) {
+    reserved_of(shop, &[1], count, -60).await;
+    shop.run("UPDATE stock SET reserved = 0 WHERE product_id = 1").await;
+}
+
+#[tokio::test]
+async fn more_reservations_than_a_transaction_takes_that_stock_does_not_cover_keep_no_other_waiting() {
+    let shop = stocked(ShopOptions::default()).await;
+    uncovered(&shop, 250).await;
+    reserved_of(&shop, &[2], 150, -30).await;
+    let _worker = shop.worker().await;
+    released(&shop, 250).await;
+    let levels: Vec<(i64, i64)> = shop.rows("SELECT on_hand, reserved FROM stock ORDER BY product_id").await;
+    assert_eq!(levels, [(1000, 0), (1000, 0)]);
+    // Those that expire later are behind them again.
+    reserved_of(&shop, &[2], 1, -1).await;
+    released(&shop, 250).await;
+    assert_eq!(shop.number("SELECT COUNT(*) FROM stock_movements WHERE kind = 'expire' AND product_id = 2").await, 151);
+}
+
+#[tokio::test]
+async fn a_buyer_of_too_much_is_told_so_beside_more_than_a_transaction_takes_that_cannot_be_released() {
+    let shop = stocked(ShopOptions::default()).await;
+    uncovered(&shop, 250).await;
+    let api = shop.api().await;
+    let request = api.request("POST", "/v1/reservations").header("content-type", "application/json").header("idempotency-key", "much");
+    let body = json!({"items": [{"product_id": 1, "quantity": 1001}]});
+    Reply::to(request.body(body.to_string())).await.problem(409, "insufficient-stock");
 }

@@ -16,7 +16,7 @@ mod transaction;
 pub use combine::{Combiner, MOST_CHANGES, MOST_LINES_AT_ONCE, MOST_WAITING};
 pub use domain::stock::{Level, Line, ReservationState};
 pub use storage::mysql::idempotency::{Answer, Done, Key};
-pub use storage::mysql::reservations::Reservation;
+pub use storage::mysql::reservations::{Overdue, Reservation};
 pub use storage::mysql::stock::LedgerRow;
 
 use domain::ProductId;
@@ -32,7 +32,7 @@ use uuid::Uuid;
 const WAIT_LIMIT: Duration = Duration::from_millis(4_500);
 
 /// Reservations of which one transaction writes down that they have expired.
-pub const EXPIRED_AT_ONCE: usize = 100;
+const EXPIRED_AT_ONCE: usize = 100;
 
 /// A change of stock that is asked for.
 #[derive(Debug, Clone)]
@@ -205,23 +205,27 @@ impl Stock {
         }
     }
 
-    /// Writes down that the time of active reservations is over, at most [`EXPIRED_AT_ONCE`] in one transaction; returns how many.
-    /// Which they are is the database's clock to say.
+    /// Writes down that the time of active reservations is over, at most [`EXPIRED_AT_ONCE`] in one transaction, from behind `after` on;
+    /// returns where the next ones begin, if there may be more. Which they are is the database's clock to say.
+    ///
+    /// Those that stock does not cover stay, and are behind the place that is returned: they keep nobody else waiting.
     ///
     /// # Errors
     /// MySQL is away, or others hold the rows.
-    pub async fn expire_overdue(&self) -> Result<usize, StoreError> {
-        self.expire(reservations::overdue(&self.mysql, EXPIRED_AT_ONCE).await?).await
+    pub async fn expire_overdue(&self, after: Option<&Overdue>) -> Result<Option<Overdue>, StoreError> {
+        let overdue = reservations::overdue(&self.mysql, None, after, EXPIRED_AT_ONCE).await?;
+        self.expire(&overdue).await?;
+        Ok(next(overdue))
     }
 
-    async fn expire(&self, overdue: Vec<Uuid>) -> Result<usize, StoreError> {
+    async fn expire(&self, overdue: &[Overdue]) -> Result<(), StoreError> {
         if overdue.is_empty() {
-            return Ok(0);
+            return Ok(());
         }
-        let asks: Arc<[Ask]> = overdue.into_iter().map(|id| Ask { change: Change::Expire(id), actor: None, once: None }).collect();
+        let asks: Arc<[Ask]> = overdue.iter().map(|it| Ask { change: Change::Expire(it.id), actor: None, once: None }).collect();
         let outcomes = self.transact(asks.clone()).await?;
         asks.iter().zip(&outcomes).for_each(|(ask, outcome)| self.count(ask, outcome));
-        Ok(outcomes.iter().filter(|outcome| outcome.is_ok()).count())
+        Ok(())
     }
 
     /// Applies a group in one transaction, and those that found too little once more if reservations whose time is over held some
@@ -255,14 +259,14 @@ impl Stock {
     async fn free(&self, products: impl Iterator<Item = ProductId>) -> Result<bool, StoreError> {
         let products: BTreeSet<ProductId> = products.collect();
         let products: Vec<_> = products.into_iter().collect();
-        let mut freed = false;
+        let (mut freed, mut after) = (false, None);
         loop {
-            let overdue = reservations::overdue_of(&self.mysql, &products, EXPIRED_AT_ONCE).await?;
-            let more = overdue.len() == EXPIRED_AT_ONCE;
+            let overdue = reservations::overdue(&self.mysql, Some(&products), after.as_ref(), EXPIRED_AT_ONCE).await?;
             freed |= !overdue.is_empty();
             // Another may have been quicker, which frees it as well.
-            self.expire(overdue).await?;
-            if !more {
+            self.expire(&overdue).await?;
+            after = next(overdue);
+            if after.is_none() {
                 return Ok(freed);
             }
         }
@@ -344,6 +348,11 @@ impl Ask {
 }
 
 /// Refused for what others hold.
+/// Behind what was read, if there may be more.
+fn next(mut read: Vec<Overdue>) -> Option<Overdue> {
+    if read.len() < EXPIRED_AT_ONCE { None } else { read.pop() }
+}
+
 fn is_short(outcome: &Outcome) -> bool {
     matches!(outcome, Err(Error::Insufficient(_) | Error::BelowReserved(_)))
 }

@@ -5,7 +5,7 @@
 //! Any number of workers may do it at once: each reservation is released under its lock, by whoever comes first.
 
 use std::time::Duration;
-use stock::{EXPIRED_AT_ONCE, Stock};
+use stock::{Overdue, Stock};
 use storage::mysql::stock_checks;
 use storage::{Error, Kind, MySql};
 use telemetry::metrics::ExpiryMetrics;
@@ -26,11 +26,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// is told once, until a round succeeds again.
 pub(crate) async fn run(mysql: MySql, stock: Stock, metrics: ExpiryMetrics, shutdown: Shutdown) {
     let (mut told, mut away) = (false, INTERVAL);
+    let mut after = None;
     while !shutdown.is_requested() {
-        let pause = match round(&mysql, &stock, &metrics).await {
-            Ok(more) => {
+        let pause = match round(&mysql, &stock, &metrics, &mut after).await {
+            Ok(()) => {
                 (told, away) = (false, INTERVAL);
-                if more { PAUSE } else { INTERVAL }
+                if after.is_some() { PAUSE } else { INTERVAL }
             }
             Err(error) => {
                 if told || matches!(error.kind(), Kind::Unavailable | Kind::Conflict | Kind::Unknown) {
@@ -48,18 +49,20 @@ pub(crate) async fn run(mysql: MySql, stock: Stock, metrics: ExpiryMetrics, shut
     }
 }
 
-/// Releases a bounded number of them; returns whether there may be more.
-async fn round(mysql: &MySql, stock: &Stock, metrics: &ExpiryMetrics) -> Result<bool, Error> {
+/// Releases a bounded number of them, from behind `after` on, and leaves there where the next round goes on: what cannot be released
+/// is passed over until there are no more behind it.
+async fn round(mysql: &MySql, stock: &Stock, metrics: &ExpiryMetrics, after: &mut Option<Overdue>) -> Result<(), Error> {
     let overdue = stock_checks::overdue(mysql).await?;
     metrics.overdue.set(overdue);
     if overdue.is_zero() {
-        return Ok(false);
+        *after = None;
+        return Ok(());
     }
     for _ in 0..PIECES {
-        // Fewer also where another worker was quicker, who then goes on.
-        if stock.expire_overdue().await? < EXPIRED_AT_ONCE {
-            return Ok(false);
+        *after = stock.expire_overdue(after.as_ref()).await?;
+        if after.is_none() {
+            break;
         }
     }
-    Ok(true)
+    Ok(())
 }

@@ -156,14 +156,33 @@ pub async fn set_state(tx: &mut Tx, reservations: &[&Reservation]) -> Result<(),
     tx.execute(include_str!("sql/set_reservations.sql"), (list,)).await.map(|_| ())
 }
 
-/// Active reservations whose time is over, the longest first, at most `limit`.
+/// A place among the active reservations whose time is over, those that expired first first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overdue {
+    pub id: Uuid,
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Active reservations whose time is over, from behind `after` on, at most `limit`; with `of`, those that hold one of these products.
 ///
 /// # Errors
 /// MySQL is away.
-pub async fn overdue(mysql: &MySql, limit: usize) -> Result<Vec<Uuid>, Error> {
-    let sql =
-        format!("SELECT id FROM reservations WHERE state = 'active' AND expires_at <= UTC_TIMESTAMP(6) ORDER BY expires_at LIMIT {limit}");
-    mysql.rows(MysqlOp::Stock, sql, ()).await?.into_iter().map(|mut row| uuid(&mut row, "id")).collect()
+pub async fn overdue(mysql: &MySql, of: Option<&[ProductId]>, after: Option<&Overdue>, limit: usize) -> Result<Vec<Overdue>, Error> {
+    let held = of.map_or_else(String::new, |products| {
+        let list = number_list(products.iter().map(|id| id.get()));
+        format!("AND EXISTS (SELECT 1 FROM reservation_items i WHERE i.reservation_id = r.id AND i.product_id IN ({list}))")
+    });
+    let behind = after.map_or_else(String::new, |Overdue { id, expires_at }| {
+        let at = text(*expires_at);
+        // The first condition bounds what is read of the index.
+        format!("AND r.expires_at >= '{at}' AND (r.expires_at > '{at}' OR r.id > '{id}')")
+    });
+    let sql = format!(
+        "SELECT r.id, r.expires_at FROM reservations r WHERE r.state = 'active' AND r.expires_at <= UTC_TIMESTAMP(6) {held} {behind} \
+         ORDER BY r.expires_at, r.id LIMIT {limit}"
+    );
+    let place = |mut row: Row| Ok(Overdue { id: uuid(&mut row, "id")?, expires_at: time(&mut row, "expires_at")? });
+    mysql.rows(MysqlOp::Stock, sql, ()).await?.into_iter().map(place).collect()
 }
 
 /// Active reservations with their lines, those that expire first first, at most `limit`.
@@ -199,19 +218,6 @@ pub async fn active(mysql: &MySql, limit: u64) -> Result<Vec<Active>, Error> {
         }
     }
     Ok(found)
-}
-
-/// Of these those that hold one of the products, at most `limit`.
-///
-/// # Errors
-/// MySQL is away.
-pub async fn overdue_of(mysql: &MySql, products: &[ProductId], limit: usize) -> Result<Vec<Uuid>, Error> {
-    let list = number_list(products.iter().map(|id| id.get()));
-    let sql = format!(
-        "SELECT r.id FROM reservations r WHERE r.state = 'active' AND r.expires_at <= UTC_TIMESTAMP(6) AND EXISTS \
-         (SELECT 1 FROM reservation_items i WHERE i.reservation_id = r.id AND i.product_id IN ({list})) ORDER BY r.expires_at LIMIT {limit}"
-    );
-    mysql.rows(MysqlOp::Stock, sql, ()).await?.into_iter().map(|mut row| uuid(&mut row, "id")).collect()
 }
 
 fn reservation(row: &mut Row) -> Result<Reservation, Error> {
