@@ -41,9 +41,15 @@ fn told_of(change: impl Fn(usize, &mut Sample), hold: Option<&Paused>, evicts: b
         sample
     };
     let samples = (0..90).rev().map(sample).collect();
+    judge(&Seen { samples: &samples, starting: false, hold, evicts, report: reported("MySQL: connection refused", "timed out") })
+}
+
+/// Why the stores are away.
+fn reported(mysql: &str, redis: &str) -> Report {
     let health = Health::new(Role::Api);
-    health.mysql(health::State::down("connection refused"));
-    judge(&Seen { samples: &samples, starting: false, hold, evicts, report: health.report() })
+    health.mysql(health::State::down(mysql));
+    health.redis(health::State::down(redis));
+    health.report()
 }
 
 fn alerts(verdict: &Verdict) -> Vec<&'static str> {
@@ -79,6 +85,50 @@ fn a_drain_that_moves_nothing_has_stopped_and_one_that_waits_for_views_has_not()
 }
 
 #[test]
+fn since_when_the_drain_moves_nothing_is_said_only_where_it_was_seen() {
+    let always = |_: usize, sample: &mut Sample| sample.persisted = Some(7);
+    let sentence = told(always, None).first.sentence;
+    assert!(sentence.contains("no view has reached MySQL for at least 89 s, and one worker"), "{sentence}");
+}
+
+#[test]
+fn workers_are_given_time_to_begin_after_an_outage_or_a_pause() {
+    let still = |sample: &mut Sample| (sample.persisted, sample.oldest_age) = (Some(7), Some(80.0));
+    type Change = fn(&mut Sample);
+    let causes: [Change; 3] = [
+        |sample| sample.paused = true,
+        |sample| sample.mysql_up = false,
+        |sample| (sample.redis_up, sample.persisted, sample.pending) = (false, None, None),
+    ];
+    for (place, cause) in causes.into_iter().enumerate() {
+        let over_for = |seconds: usize| {
+            let change = move |ago: usize, sample: &mut Sample| {
+                still(sample);
+                if ago >= seconds {
+                    cause(sample);
+                }
+            };
+            alerts(&told(change, None))
+        };
+        assert_eq!((over_for(9), over_for(11)), (vec![], vec!["InventoryDrainStopped"]), "cause {place}");
+    }
+}
+
+#[test]
+fn what_waits_after_an_outage_is_late_only_where_it_takes_long() {
+    let behind = |over_for: usize| {
+        move |ago: usize, sample: &mut Sample| {
+            sample.oldest_age = Some(80.0);
+            if ago >= over_for {
+                (sample.mysql_up, sample.persisted) = (false, Some(7));
+            }
+        }
+    };
+    assert_eq!(told(behind(9), None).first.state, State::Well);
+    assert_eq!(alerts(&told(behind(30), None)), ["InventoryViewsLate"]);
+}
+
+#[test]
 fn what_follows_from_a_store_that_is_away_is_not_told_besides() {
     let away = |_: usize, sample: &mut Sample| {
         (sample.mysql_up, sample.pending, sample.oldest_age, sample.errors) = (false, Some(5_000), Some(600.0), 900.0);
@@ -86,9 +136,59 @@ fn what_follows_from_a_store_that_is_away_is_not_told_besides() {
     };
     let verdict = told(away, None);
     assert_eq!(alerts(&verdict), ["InventoryMysqlAway"]);
-    assert!(verdict.first.sentence.contains("(connection refused)") && verdict.first.sentence.contains("5,000 views wait"), "{verdict:?}");
+    assert!(
+        verdict.first.sentence.contains("(connection refused)") && verdict.first.sentence.contains("wait in Redis, 5,000 so far"),
+        "{verdict:?}"
+    );
     let both = |_: usize, sample: &mut Sample| (sample.mysql_up, sample.redis_up, sample.pending) = (false, false, None);
     assert_eq!(alerts(&told(both, None)), ["InventoryMysqlAway", "InventoryRedisAway"]);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_to_be_started_and_one_that_hangs_to_be_examined() {
+    let away = Sample { redis_limit: None, ..Sample::default() };
+    let samples = VecDeque::from([away]);
+    let told = |report| {
+        let verdict = judge(&Seen { samples: &samples, starting: false, hold: None, evicts: false, report });
+        let redis = verdict.more.into_iter().next().unwrap();
+        (verdict.first.sentence, verdict.first.command.unwrap(), redis.sentence, redis.command.unwrap())
+    };
+    let refused = "Input/output error: Input/output error: Connection refused (os error 111)";
+    let mut report = reported(&format!("MySQL: {refused}"), "Redis: Connection refused (os error 111)");
+    let (mysql, start_mysql, redis, start_redis) = told(report.clone());
+    assert!(mysql.starts_with("MySQL is away (Connection refused): "), "{mysql}");
+    assert!(redis.starts_with("Redis is away (Connection refused): "), "{redis}");
+    assert_eq!((start_mysql, start_redis), ("systemctl start mysql", "systemctl start redis-server"));
+    report.facts.insert("mysql".into(), "10.11.19-MariaDB-log; flushed at commit".into());
+    assert_eq!(told(report).1, "systemctl start mariadb");
+    let (mysql, examine_mysql, _, examine_redis) = told(reported("MySQL did not answer Status within 4s", "Redis: timed out"));
+    assert!(mysql.starts_with("MySQL is away (MySQL did not answer Status within 4s): "), "{mysql}");
+    assert_eq!((examine_mysql, examine_redis), ("inventoryctl doctor", "inventoryctl doctor"));
+}
+
+#[test]
+fn a_start_that_takes_long_is_trouble() {
+    let state = |seconds: usize| {
+        let samples: VecDeque<Sample> = (0..seconds).map(|_| Sample::default()).collect();
+        let verdict = judge(&Seen { samples: &samples, starting: true, hold: None, evicts: false, report: reported("", "") });
+        assert_eq!(alerts(&verdict), ["InventoryMysqlAway"]);
+        verdict.first.state
+    };
+    assert_eq!([state(30), state(31)], [State::Watch, State::Trouble]);
+}
+
+#[test]
+fn what_failed_or_was_slow_for_want_of_a_store_is_not_told_once_it_is_back() {
+    let over_for = |seconds: usize| {
+        let change = move |ago: usize, sample: &mut Sample| {
+            (sample.errors, sample.p99) = (900.0, Some(5.0));
+            sample.redis_up = ago < seconds;
+        };
+        alerts(&told(change, None))
+    };
+    assert_eq!((over_for(0), over_for(11)), (vec!["InventoryRedisAway"], vec![]));
+    assert_eq!(over_for(12), ["InventoryErrorBudgetBurn"]);
+    assert_eq!(over_for(15), ["InventoryErrorBudgetBurn", "InventoryLatencyBudgetBurn"]);
 }
 
 #[test]
@@ -99,8 +199,8 @@ fn a_paused_queue_is_told_with_who_and_why() {
         (sample.paused, sample.persisted, sample.oldest_age, sample.depth) = (true, Some(1), Some(300.0), Some(2_500_000));
     };
     let verdict = told(held, Some(&hold));
-    let sentence = "The queue is paused since 10:00:00 UTC by ann@shop, because: a new disk: 320 views wait in Redis \
-                    (50 % of the queue's capacity), safe but not in MySQL.";
+    let sentence = "The queue has been paused since 2011-01-04 10:00:00 UTC by ann@shop, who gave the reason “a new disk”: 320 views wait \
+                    in Redis (50 % of the queue's capacity), safe but not in MySQL.";
     assert_eq!((verdict.first.state, &*verdict.first.sentence), (State::Watch, sentence));
     assert_eq!((alerts(&verdict), verdict.first.command), (vec!["InventoryQueuePaused"], Some("inventoryctl queue resume")));
     let full = |ago: usize, sample: &mut Sample| {
@@ -138,4 +238,11 @@ fn numbers_and_times_are_written_as_people_read_them() {
     assert_eq!(numbers, ["0", "7", "999", "1,000", "12,345", "1,234,567"]);
     assert_eq!([0.0021, 1.0, 63.4, 119.0, 600.0, 9_000.0].map(span), ["2 ms", "1.0 s", "63 s", "119 s", "10 min", "2 h"]);
     assert_eq!([0.0, 0.004, 0.5].map(percent), ["0 %", "under 1 %", "50 %"]);
+    assert_eq!([0, 1, 2].map(wait), ["0 views wait", "1 view waits", "2 views wait"]);
+    assert_eq!([0.2, 1.2, 1_499.0].map(a_second), ["less than one request a second", "one request a second", "1,499 requests a second"]);
+    let noon = 1_294_142_400.0;
+    assert_eq!(
+        [noon, noon - 43_200.0, noon - 43_201.0].map(|at| clock(at, noon)),
+        ["12:00:00 UTC", "00:00:00 UTC", "2011-01-03 23:59:59 UTC"]
+    );
 }
