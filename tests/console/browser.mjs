@@ -172,6 +172,11 @@ export class Visit {
     return this.page.getByRole("region", { name, exact: true });
   }
 
+  /** Whether the heading of that region has the focus. */
+  hasFocus(name) {
+    return this.page.getByRole("heading", { level: 2, name, exact: true }).evaluate((heading) => heading === document.activeElement);
+  }
+
   /** The refusal that somebody sees there. */
   refusal(within) {
     return within.getByRole("alert").filter({ hasText: /\S/ }).first();

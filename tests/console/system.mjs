@@ -22,6 +22,10 @@ export async function checks(visit) {
     },
     { statuses: [422] },
   );
+  await visit.step("checks: what is no number is refused there without asking", async () => {
+    await run("");
+    await visit.shows(visit.refusal(visit.region("Compare the stores")), /^Write a whole number/);
+  });
   await visit.step("checks: one is run and reports what it compared", async () => {
     await run("20");
     const report = visit.region("Report").getByRole("table", { name: "Report of the check" });

@@ -100,11 +100,11 @@ export async function unreachable(visit) {
     "unreachable: it says since when no answer comes and how old its figures are, and recovers by itself",
     async () => {
       if (!(await visit.asks("kill the API"))) return;
-      await visit.shows(banner, /does not answer since .*; figures are of /);
+      await visit.shows(banner, /has not answered since .*; figures are those of /);
       await visit.shows(page.locator("#connection"), /^no answer$/);
       await visit.look("unreachable");
       await visit.follow("queue");
-      await visit.shows(banner, /does not answer since/);
+      await visit.shows(banner, /has not answered since/);
       await visit.asks("start the API again");
       await visit.shows(page.locator("#connection"), /^live$/);
       await banner.waitFor({ state: "detached" });

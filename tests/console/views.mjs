@@ -26,6 +26,13 @@ export async function overview(visit) {
     await visit.until("more views are in MySQL", async () => (await visit.figure("persisted")) > before);
     assert.equal(await visit.figure("workers"), 1);
   });
+  await visit.step("overview: says of when its figures are, of how many seconds the rates, and how full the queue is", async () => {
+    const now = visit.region("Now");
+    const moment = () => now.locator(".heading .hint").innerText();
+    const before = await visit.shows(now.locator(".heading"), /At \d\d:\d\d:\d\d UTC\. Rates, latencies and the hit ratio are those of the last 10 s\./);
+    await visit.until("the time goes on", async () => !before.includes(await moment()));
+    await visit.shows(page.locator("[data-figure=pending]"), /the queue is (nearly )?empty|queue: .* % of 5,000,000/);
+  });
   await visit.step("overview: each plot is drawn and says its figures in a sentence", async () => {
     for (const name of PLOTS) {
       const plot = page.getByRole("figure", { name, exact: true });
@@ -120,14 +127,18 @@ export async function queue(visit) {
     await pause("x".repeat(200));
     await visit.shows(paused, /x{200}/);
     await visit.look("paused-long");
-    await visit.region("Pause").getByRole("button", { name: "Resume", exact: true }).click();
+    await visit.region("Pause").getByRole("button", { name: "Resume", exact: true }).press("Enter");
     await paused.waitFor({ state: "detached" });
+    await visit.until("the focus stays where the button was", () => visit.hasFocus("Pause"));
     await visit.asks("see that the queue is not paused");
   });
   await visit.step("queue: a flush brings all that was accepted to MySQL, and says so", async () => {
     await visit.asks("note what is accepted");
-    await visit.button("Flush the queue").click();
+    let flushes = 0;
+    page.on("request", (request) => request.url().includes("/queue/flush") && (flushes += 1));
+    await visit.button("Flush the queue").dblclick();
     await visit.shows(visit.outcome(visit.region("Flush")), /\d/);
+    assert.equal(flushes, 1, "a double click is one");
     await visit.asks("see that it is in MySQL");
   });
 }
@@ -161,7 +172,9 @@ export async function deadLetters(visit) {
     for (const [name, left] of [["Drop unparsable", 1], ["Drop all", 0]]) {
       await visit.button(name).click();
       await page.getByRole("dialog", { name: "Drop dead letters" }).getByRole("button", { name: "Drop for good" }).click();
-      if (left) await visit.until("its row is gone", async () => (await groups()) === left);
+      if (!left) continue;
+      await visit.until("its row is gone", async () => (await groups()) === left);
+      await visit.until("the focus stays beside where it was", () => visit.hasFocus("By reason and product"));
     }
     await visit.shows(page.getByRole("main"), /There are no dead letters\./);
     await visit.asks("see that all other letters are dropped");

@@ -36,7 +36,7 @@ export async function problemOf(response) {
 }
 
 /** A server that gives no answer. */
-export function away(error) {
+export function noAnswer(error) {
   const detail = error?.name === "TimeoutError" ? "no answer within its time limit" : "the connection was refused or broke";
   return { title: "The API does not answer", detail, status: 0 };
 }
@@ -54,7 +54,7 @@ async function call(method, path, body, signal) {
     if (response.ok) return await response.json();
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw away(error);
+    throw noAnswer(error);
   }
   const problem = await problemOf(response);
   if (asksForToken(problem)) needed(problem);

@@ -47,6 +47,11 @@ function runForm(again) {
   const sample = field("Products to compare", input, "Spread over the catalogue; 1 to 1,000.");
   const run = action("Run a check", async () => {
     sample.tell("");
+    if (Number.isNaN(input.valueAsNumber)) {
+      sample.tell("Write a whole number from 1 to 1,000.");
+      input.focus();
+      return "";
+    }
     try {
       const report = await post("/checks", { sample: input.valueAsNumber });
       again();
@@ -56,7 +61,7 @@ function runForm(again) {
       tellFaults(problem, { "/sample": sample }, run.refusal);
       return "";
     }
-  }, { kind: "primary" });
+  }, { kind: "primary", progress: "Comparing…" });
   const form = h("form", { novalidate: true, onsubmit: (event) => (event.preventDefault(), run.run()) }, sample.element, run.row);
   return [h("p", {}, "Compares products in MySQL, Redis and the API, adds up views and stock. Changes nothing; what a write under way makes differ is looked at again."), form, h("p.hint", {}, "All of them, with repair: ", command("inventoryctl check --full --repair"))];
 }
@@ -84,6 +89,7 @@ function reportOf(last) {
   return [
     h("p.told", {}, mark(wrong ? "trouble" : "well", wrong ? "Faults" : "In order"), ` ${faultWords(last)}, in ${duration(last.took_seconds)}. `, when(last.at, now())),
     table("Report of the check", ["What", number("How many"), "Means"], rows),
+    last.told?.length < faults(last) && h("p.hint", {}, "The first of them in words; all by inventoryctl check."),
     last.told?.length > 0 && h("ul.told-lines", { "aria-label": "What differs" }, last.told.map((line) => h("li", {}, line))),
   ];
 }

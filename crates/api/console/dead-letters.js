@@ -15,6 +15,9 @@ const MEANS = {
 
 const MOST_GROUPS = 1_000;
 
+/** Letters that stay dead, one by one. */
+const MOST_TOLD = 20;
+
 export function deadLetters(page) {
   const note = loadNote();
   const list = awaited();
@@ -46,6 +49,8 @@ export function deadLetters(page) {
       outcome.replaceChildren();
       refusal.textContent = words(problem);
     }
+    // The button may stand a thousand rows below.
+    outcome.parentElement.scrollIntoView({ block: "nearest" });
     await again();
   }
   const replay = (which) => run("/dead-letters/replay", which, "replayed");
@@ -61,7 +66,7 @@ export function deadLetters(page) {
       await run("/dead-letters/drop", which, "dropped");
     }, { kind: "danger" });
     const cancel = h("button", { type: "button", onclick: () => box.close() }, "Cancel");
-    const some = more ? "at least " : "";
+    const some = more && which.product_id === undefined ? "At least " : "";
     const letters = sum("letters");
     const box = dialog(
       "Drop dead letters",
@@ -91,8 +96,8 @@ export function deadLetters(page) {
     const columns = ["Reason", "Product", number("Letters"), number("Views"), "Oldest", "Newest", "Do"];
     const reasons = [...new Set(groups.map((group) => group.reason))];
     return [
-      table("Dead letters", columns, groups.map(row), "There are no dead letters."),
       more && h("p.hint", {}, `Only the ${count(MOST_GROUPS)} groups with the most views are listed.`),
+      table("Dead letters", columns, groups.map(row), "There are no dead letters."),
       reasons.length > 0 && h("dl.meanings", {}, reasons.map((reason) => [h("dt", {}, h("code", {}, reason)), h("dd", {}, MEANS[reason] ?? "A reason that this page does not know.")])),
     ];
   }
@@ -113,10 +118,11 @@ function button(label, kind, work, name = null) {
 }
 
 function outcomeWords(what, { done, views, already, refused, missing, told }) {
-  const head = [`${counted(done, "letter")} with ${counted(views, "view")} ${verb(done, "was", "were")} ${what}.`];
+  const head = [done ? `${counted(done, "letter")} with ${counted(views, "view")} ${verb(done, "was", "were")} ${what}.` : `Nothing was ${what}.`];
   if (already) head.push(`${count(already)} had been before.`);
   if (refused) head.push(`${counted(refused, "letter")} ${verb(refused, "stays", "stay")} dead.`);
   if (missing?.length) head.push(`No letter has the ids ${missing.join(", ")}.`);
-  const why = told?.length ? h("ul", {}, told.slice(0, 20).map(({ id, detail }) => h("li", {}, `Letter ${id}: ${detail}`))) : null;
+  const why = told?.length ? h("ul", {}, told.slice(0, MOST_TOLD).map(({ id, detail }) => h("li", {}, `Letter ${id}: ${detail}`))) : null;
+  if (refused > MOST_TOLD) head.push(`The first ${MOST_TOLD} of them:`);
   return [h("p", {}, head.join(" ")), why].filter(Boolean);
 }

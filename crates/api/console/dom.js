@@ -22,14 +22,17 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Replaces what is inside, unless `key` says that it is the same as before. What had the focus has it again, by its data-key. */
+/** Replaces what is inside, unless `key` says that it is the same as before. What had the focus has it again, by its data-key; where it is
+ * gone the heading of its section has it, so that who works by keyboard stays there. */
 export function fill(element, key, make) {
   const text = typeof key === "string" ? key : JSON.stringify(key);
   if (element.filledWith === text) return;
   element.filledWith = text;
-  const focused = element.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  const focused = element.contains(document.activeElement) && document.activeElement;
   element.replaceChildren(...[make()].flat(Infinity).filter((child) => child != null && child !== false));
-  if (focused) [...element.querySelectorAll("[data-key]")].find((child) => child.dataset.key === focused)?.focus();
+  if (!focused || element.contains(document.activeElement)) return;
+  const again = [...element.querySelectorAll("[data-key]")].find((child) => child.dataset.key === focused.dataset.key);
+  (again ?? element.closest("section")?.querySelector("h2"))?.focus();
 }
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -65,10 +68,11 @@ export function awaited() {
   return h("div", {}, h("p.empty", {}, "Not known yet."));
 }
 
-/** A section that can be found by its name. */
-export function section(title, ...children) {
-  const id = `s-${title.toLowerCase().replace(/[^a-z]+/g, "-")}`;
-  return h("section", { "aria-labelledby": id }, h("h2", { id }, title), children);
+/** A section that can be found by its name; what stands beside its heading may follow that name. */
+export function section(heading, ...children) {
+  const [title, beside] = [heading].flat();
+  const id = `s-${title.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`;
+  return h("section", { "aria-labelledby": id }, h("div.heading", {}, h("h2", { id, tabindex: "-1" }, title), beside), children);
 }
 
 /** A wide table scrolls within its own box, by keyboard too. */
@@ -83,7 +87,7 @@ export function table(name, columns, rows, empty = "None.") {
   const body = rows.map((row) => (Array.isArray(row) ? h("tr", {}, row.map(cell)) : row));
   return h(
     "div.wide",
-    { tabindex: "0", role: "group", "aria-label": `${name}, scrolls sideways` },
+    { tabindex: "0", role: "group", "aria-label": `${name}, scrolls sideways`, "data-key": name },
     h("table", {}, h("caption", {}, name), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)),
   );
 }
@@ -175,7 +179,7 @@ export function field(label, input, hint = null, beside = null) {
   return {
     input,
     tell(text) {
-      setText(fault, text ?? "");
+      setText(fault, text ? text[0].toUpperCase() + text.slice(1) : "");
       if (text) input.setAttribute("aria-invalid", "true");
       else input.removeAttribute("aria-invalid");
     },

@@ -1,7 +1,7 @@
 // The event stream: the last 15 minutes once, then a sample a second with the verdict. Read with `fetch`, because an EventSource cannot
 // send a token. A stream that breaks or falls silent is said at once and opened again.
 
-import { asksForToken, away, headers, problemOf, token } from "./api.js";
+import { asksForToken, headers, noAnswer, problemOf, token } from "./api.js";
 
 /** What is kept, as in the server. */
 const WINDOW_SECONDS = 900;
@@ -14,6 +14,15 @@ const AGAIN_MS = 1_500;
 
 /** A pause between samples that a plot must not draw a line across. */
 export const GAP_SECONDS = 5;
+
+/** Views are expected in MySQL within a second. */
+export const LATE_SECONDS = 10;
+
+/** The stores that do not answer; null while both do. */
+export function away(sample) {
+  const stores = [!sample.mysql_up && "MySQL", !sample.redis_up && "Redis"].filter(Boolean);
+  return stores.length ? stores.join(" and ") : null;
+}
 
 /** `status`: connecting, live, cut (since when, and why), token (a token is asked for). */
 export const live = {
@@ -70,7 +79,7 @@ export async function tryToken(value) {
     const response = await fetch("/v1/admin/stream", { headers: headers(value), signal: AbortSignal.any([over.signal, AbortSignal.timeout(10_000)]) });
     if (!response.ok) throw await problemOf(response);
   } catch (error) {
-    throw error?.title === undefined ? away(error) : error;
+    throw error?.title === undefined ? noAnswer(error) : error;
   } finally {
     over.abort();
   }
@@ -93,14 +102,14 @@ async function read(signal) {
     let text = "";
     for (;;) {
       const { value, done } = await reader.read();
-      if (done) return away(null);
+      if (done) return noAnswer(null);
       heard();
       const parts = (text + value).split("\n\n");
       text = parts.pop();
       parts.forEach(take);
     }
   } catch (error) {
-    return away(silent.signal.aborted ? silent.signal.reason : error);
+    return noAnswer(silent.signal.aborted ? silent.signal.reason : error);
   } finally {
     clearTimeout(timer);
   }

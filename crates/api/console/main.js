@@ -189,14 +189,14 @@ function renderBanners() {
 }
 
 function cutWords() {
-  const figures = live.sample ? `figures are of ${clock(live.sample.at, now())}` : "there are no figures yet";
-  const answers = live.problem?.status ? `answers with a problem (${words(live.problem)})` : "does not answer";
+  const figures = live.sample ? `figures are those of ${clock(live.sample.at, now())}` : "there are no figures yet";
+  const answers = live.problem?.status ? `has answered with a problem (${words(live.problem)})` : "has not answered";
   return `The API ${answers} since ${clock(live.cutSince, now())}; ${figures}. It is asked again every other second.`;
 }
 
 function pausedWords({ since, by, reason }) {
   const at = seconds(since);
-  return `The queue is paused since ${clock(at, now())} (${relative(now() - at)}) by ${by}: ${reason ?? "no reason was given"}. Views are accepted and wait.`;
+  return `The queue has been paused since ${clock(at, now())} (${relative(now() - at)}) by ${by}: ${reason ?? "no reason was given"}. Views are accepted and wait.`;
 }
 
 /** Screen readers hear of another verdict, not of each figure in it. */

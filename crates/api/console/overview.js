@@ -1,11 +1,14 @@
 // Overview: is all well, and if not, what to do. Everything on it comes with the event stream.
 
 import { command, fill, h, icon, mark, section, setText, showFigures } from "./dom.js";
-import { live, now } from "./live.js";
+import { LATE_SECONDS, away, live, now } from "./live.js";
 import { columns, plot, spans } from "./plots.js";
 import { bytes, clock, count, counted, duration, rate, share, verb } from "./words.js";
 
 const WORDS = { well: "Well", watch: "Watch", trouble: "Trouble", unknown: "Not known" };
+
+/** Of what rates, latencies and the hit ratio are, as in the server. */
+const RATES_SECONDS = 10;
 
 /** A plot of less than this is hard to read. */
 const LEAST_SPAN_SECONDS = 120;
@@ -20,19 +23,21 @@ const POWERS = Array.from({ length: 34 }, (_, n) => 2 ** (n + 10));
 export function overview(page) {
   const verdict = h("section.verdict", { "aria-label": "Verdict" });
   const further = h("div");
+  const moment = h("span.hint");
   const tiles = h("div");
-  const since = h("p.hint");
+  const since = h("span.hint");
   const plots = makePlots(page.signal);
   page.onLive(() => {
     showVerdict(verdict, further, current());
     showFigures(tiles, tilesOf(live.sample));
     if (live.sample) {
+      setText(moment, `At ${clock(live.sample.at, now())}. Rates, latencies and the hit ratio are those of the last ${RATES_SECONDS} s.`);
       const first = live.samples[0].at;
-      since.textContent = now() - first < 890 ? `Kept since ${clock(first, now())}, when the API began to.` : "";
+      since.textContent = now() - first < 890 ? `Kept since ${clock(first, now())}, when this API was started.` : "";
       for (const draw of plots.draws) draw(live.samples, live.sample);
     }
   });
-  return [verdict, further, section("Now", tiles), section("The last 15 minutes", since, plots.element)];
+  return [verdict, further, section(["Now", moment], tiles), section(["The last 15 minutes", since], plots.element)];
 }
 
 /** What was well when the stream broke is not known to be so. */
@@ -41,9 +46,9 @@ function current() {
   if (live.status === "connecting") return { state: "unknown", sentence: "Waiting for the first figures.", more: [] };
   return {
     state: "unknown",
-    sentence: `Nobody knows: the API does not answer since ${clock(live.cutSince ?? now(), now())}.`,
-    remedy: `See whether inventory-api runs, and what it says of itself.${live.verdict ? ` Before that: ${live.verdict.sentence}` : ""}`,
-    command: `curl '${location.origin}/readyz?verbose'`,
+    sentence: `The API has not answered since ${clock(live.cutSince ?? now(), now())}, so that nobody knows how the shop is.`,
+    remedy: `See on its machine whether inventory-api runs, and what its log says (journalctl -u inventory-api -n 50); it may be restarted at any moment.${live.verdict ? ` Last known: ${live.verdict.sentence}` : ""}`,
+    command: live.problem?.status ? `curl '${location.origin}/readyz?verbose'` : "systemctl restart inventory-api",
     more: [],
   };
 }
@@ -74,38 +79,37 @@ function list(more) {
   return h("ul.findings", { "aria-label": "Further findings" }, more.map((each) => h("li", { "data-state": each.state }, finding(each))));
 }
 
-/** Seconds; views are expected in MySQL within one. */
-const LATE = 10;
-
 function tilesOf(sample) {
   if (!sample) return [["accepted", "Views accepted", "not known yet"]];
   const { accepted, persisted, pending, depth, capacity, dead, lost, drift, oldest_age: age, workers, p50, p99, redis_used: used, redis_limit: limit } = sample;
   const account = drift == null ? "its account is not known" : drift ? `the account is out by ${count(drift)}` : "the account adds up";
   const memory = limit > 0 ? `of ${bytes(limit)} (${share(used / limit)})` : "no limit is set";
-  const away = awayWords(sample);
+  const missing = awayWords(sample);
+  const during = `in the last ${RATES_SECONDS} s`;
   return [
     ["accepted", "Views accepted", count(accepted), known(lost, lost ? `${count(lost)} of them lost with a Redis` : "none of them lost")],
     ["persisted", "In MySQL", count(persisted), account, drift ? "trouble" : ""],
-    ["pending", pending === 1 ? "View waits" : "Views wait", count(pending), known(depth, `the queue is ${share(depth / capacity)} full`)],
-    ["age", "The oldest waits for", pending === 0 ? "–" : duration(age), pending === 0 ? "none waits" : "and is not in MySQL yet", age > LATE ? "trouble" : ""],
+    ["pending", pending === 1 ? "View waits" : "Views wait", count(pending), known(depth, fillWords(depth, capacity))],
+    ["age", "The oldest waits for", pending === 0 ? "–" : duration(age), pending === 0 ? "none waits" : known(age, "and is not in MySQL yet"), age > LATE_SECONDS ? "trouble" : ""],
     ["requests", "Requests a second", rate(sample.requests), "answered, of all kinds"],
     ["errors", "Failed a second", rate(sample.errors), "answered 5xx", sample.errors > 0 ? "watch" : ""],
-    ["latency", "99 of 100 within", p99 == null ? "–" : duration(p99), p99 == null ? "no request in 10 s" : `half within ${duration(p50)}`],
-    ["hits", "Reads from the cache", sample.hit_ratio == null ? "–" : share(sample.hit_ratio), sample.hit_ratio == null ? "no read in 10 s" : "hit ratio"],
+    ["latency", "99 of 100 within", p99 == null ? "no request" : duration(p99), p99 == null ? during : `half within ${duration(p50)}`],
+    ["hits", "Reads from the cache", sample.hit_ratio == null ? "no read" : share(sample.hit_ratio), sample.hit_ratio == null ? during : "the hit ratio"],
     ["memory", "Memory of Redis", bytes(used), known(used, memory)],
     ["dead-letters", "Dead letters", count(sample.dead_letters), known(dead, `${counted(dead, "view")} set aside`), sample.dead_letters > 0 ? "watch" : ""],
-    ["stores", "Stores", away ?? "both answer", "MySQL and Redis", away ? "trouble" : ""],
+    ["stores", "Stores", missing ?? "both answer", "MySQL and Redis", missing ? "trouble" : ""],
     ["workers", "Workers", count(workers), sample.paused ? "held: the queue is paused" : known(workers, "connected"), workers === 0 ? "trouble" : ""],
   ];
 }
 
+function fillWords(depth, capacity) {
+  if (depth < 0.001 * capacity) return depth ? "the queue is nearly empty" : "the queue is empty";
+  return `queue: ${share(depth / capacity)} of ${count(capacity)}`;
+}
+
 const known = (value, text) => (value == null ? "" : text);
 
-/** Null while both stores answer. */
-function awayWords({ mysql_up: mysql, redis_up: redis }) {
-  const away = [!mysql && "MySQL", !redis && "Redis"].filter(Boolean);
-  return away.length ? `${away.join(" and ")} away` : null;
-}
+const awayWords = (sample) => (away(sample) ? `${away(sample)} away` : null);
 
 /** Views that are settled: in MySQL, set aside or lost. What is accepted and not settled waits. */
 function settled({ accepted, persisted, pending, dead, lost }) {
@@ -172,7 +176,7 @@ function makePlots(signal) {
     },
     (samples, sample) => hits.draw(columns(samples, [(s) => s.hit_ratio]), hitSentence(samples, sample)),
     (samples, sample) => {
-      const told = sample.p99 == null ? "No requests in the last 10 s" : `Now 99 of 100 requests are answered within ${duration(sample.p99)}, half within ${duration(sample.p50)}`;
+      const told = sample.p99 == null ? `No request in the last ${RATES_SECONDS} s` : `Now 99 of 100 requests are answered within ${duration(sample.p99)}, half within ${duration(sample.p50)}`;
       latency.draw(columns(samples, [(s) => s.p99, (s) => s.p50]), `${told}${most(samples, (s) => s.p99, duration, "p99")}.`);
     },
     (samples, sample) => {
@@ -196,6 +200,7 @@ function viewsSentence(samples, sample) {
   if (sample.pending == null) return "What waits is not known while a store is away; the lines end where it was known last.";
   const grown = (pick) => pick(sample) - pick(samples.find((s) => pick(s) != null) ?? sample);
   const aside = grown((s) => s.dead);
+  if (!grown((s) => s.accepted) && !sample.pending) return "The lines overlay: no view was accepted in this time, and none waits.";
   const told = `In this time ${count(grown((s) => s.accepted))} were accepted and ${count(grown(settled) - aside)} came into MySQL${aside ? `, ${count(aside)} were set aside` : ""}.`;
   if (sample.pending === 0) return `The lines overlay: none waits. ${told}`;
   const oldest = sample.oldest_age == null ? "" : `, the oldest for ${duration(sample.oldest_age)}`;
@@ -206,7 +211,7 @@ function viewsSentence(samples, sample) {
 
 function waitSentence(samples, sample) {
   const { pending } = sample;
-  const now = pending == null ? "How many wait is not known now" : `Now ${counted(pending, "view")} ${verb(pending, "waits", "wait")}`;
+  const now = pending == null ? "How many wait is not known now" : pending ? `Now ${counted(pending, "view")} ${verb(pending, "waits", "wait")}` : "Now none waits";
   return `${now}${most(samples, waiting, count)}.`;
 }
 

@@ -51,7 +51,7 @@ export function plot({ name, series, height = 130, axis, steps, top = 1, bands =
     ],
     series: [{}, ...series.map(line)],
     bands: bands.map((band) => ({ ...band, fill: style(band.fill) })),
-    hooks: { drawClear: [(u) => shade(u, shades())], setCursor: [(u) => point(u)] },
+    hooks: { drawClear: [(u) => shade(u, shades())], draw: [(u) => nameShades(u, shades())], setCursor: [(u) => point(u)] },
   });
 
   function point(u) {
@@ -106,24 +106,42 @@ function legend(series) {
   return h("span.legend", { "aria-hidden": "true" }, keys);
 }
 
-/** Spans of time in which something was so, with its word: at the bottom, where rising lines are not. */
+/** Where a time is on the canvas. */
+function place(u, time) {
+  const { left, width } = u.bbox;
+  return Math.min(left + width, Math.max(left, u.valToPos(time, "x", true)));
+}
+
+/** Spans of time in which something was so, behind the lines. */
 function shade(u, spans) {
   const { ctx } = u;
-  const { left, top, width, height } = u.bbox;
-  const at = (time) => Math.min(left + width, Math.max(left, u.valToPos(time, "x", true)));
   ctx.save();
-  for (const { from, to, word } of spans) {
-    const x = at(from);
-    ctx.fillStyle = style("--shade");
-    ctx.fillRect(x, top, Math.max(1, at(to) - x), height);
-    ctx.fillStyle = style("--muted");
-    ctx.font = FONT.replace("12", String(12 * devicePixelRatio));
-    ctx.textBaseline = "bottom";
-    // A short span has its word to the left of it, where there is room.
+  ctx.fillStyle = style("--shade");
+  for (const { from, to } of spans) {
+    const x = place(u, from);
+    ctx.fillRect(x, u.bbox.top, Math.max(1, place(u, to) - x), u.bbox.height);
+  }
+  ctx.restore();
+}
+
+/** Their words, before the lines: at the bottom, where rising lines are not. The newest has its word first, and no two are on each other. */
+function nameShades(u, spans) {
+  const { ctx } = u;
+  const { left, top, height } = u.bbox;
+  ctx.save();
+  ctx.fillStyle = style("--muted");
+  ctx.font = FONT.replace("12", String(12 * devicePixelRatio));
+  ctx.textBaseline = "bottom";
+  ctx.textAlign = "left";
+  let free = Infinity;
+  for (const { from, to, word } of [...spans].reverse()) {
+    const [x, end] = [place(u, from), place(u, to)];
     const room = ctx.measureText(word).width + 8 * devicePixelRatio;
-    const before = at(to) - x < room && at(to) - left > room;
-    ctx.textAlign = before ? "right" : "left";
-    ctx.fillText(word, before ? at(to) : x + 4 * devicePixelRatio, top + height - 3 * devicePixelRatio);
+    // A short span has its word to the left of it, where there is room.
+    const begin = end - x < room && end - left > room ? end - room : x;
+    if (begin + room > free) continue;
+    ctx.fillText(word, begin + 4 * devicePixelRatio, top + height - 3 * devicePixelRatio);
+    free = begin;
   }
   ctx.restore();
 }

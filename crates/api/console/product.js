@@ -8,6 +8,9 @@ import { clock, count, counted, plain, seconds } from "./words.js";
 
 const HOUR_SECONDS = 3_600;
 
+/** The API tells so many prices and movements, the newest. */
+const LISTED = 50;
+
 export function product(page) {
   const query = new URLSearchParams(location.search);
   const input = h("input", { type: "text", autocomplete: "off", spellcheck: "false", size: "24" });
@@ -41,7 +44,7 @@ export function product(page) {
     } catch (problem) {
       if (problem?.name === "AbortError" || mine !== latest) return;
       found.replaceChildren();
-      which.tell(problem.errors?.map((fault) => fault.detail).join("; ") ?? words(problem));
+      which.tell(problem.errors?.map((fault) => fault.detail).join("; ") ?? (problem.status === 400 ? problem.detail.replace(/^(id|sku) must/, "Must") : words(problem)));
       input.focus();
     }
   }
@@ -99,17 +102,24 @@ function prices(list, signal) {
   if (!list.length) return h("p.empty", {}, "It never had a price.");
   const currency = list[0].currency ?? list.find((each) => each.currency)?.currency;
   const same = list.filter((each) => each.currency == null || each.currency === currency).reverse();
-  const drawn = plot({ name: "Price", height: 120, axis: (v) => v.toFixed(2), size: 52, signal, range: { y: around }, series: [{ label: currency, color: "--line", width: 2, stepped: true, words: (v) => `${v} ${currency}` }] });
+  const drawn = plot({ name: "Price", height: 120, axis: amount, size: 60, signal, range: { y: around }, series: [{ label: currency, color: "--line", width: 2, stepped: true, words: (v) => `${v} ${currency}` }] });
   const at = same.map((each) => seconds(each.changed_at));
   const amounts = same.map((each) => (each.amount == null ? null : Number(each.amount)));
   const known = amounts.filter((amount) => amount != null);
   const text = (amount) => `${same.find((each) => Number(each.amount) === amount)?.amount} ${currency}`;
   const others = same.length < list.length ? " Those in other currencies stand in the table alone." : "";
-  const range = known.length ? `; lowest ${text(Math.min(...known))}, highest ${text(Math.max(...known))}` : "";
-  drawn.draw([[...at, now()], [...amounts, amounts.at(-1)]], `Now ${plain(list[0])}, the last of ${counted(list.length, "price")} since ${clock(at[0], now())}${range}.${others}`);
+  const range = known.length > 1 ? `; lowest ${text(Math.min(...known))}, highest ${text(Math.max(...known))}` : "";
+  const past = list.length === LISTED ? `the newest of ${LISTED} prices or more; these are` : list.length === 1 ? "its only price," : `the newest of ${list.length} prices,`;
+  drawn.draw([[...at, now()], [...amounts, amounts.at(-1)]], `Now ${plain(list[0])}, ${past} since ${clock(at[0], now())}${range}.${others}`);
   const rows = list.map((each) => [when(each.changed_at, now()), each.amount == null ? "none" : plain(each), each.reason ?? "–"]);
-  return [drawn.element, details("All prices", table("Prices of the product", ["Changed", number("Price"), "Reason"], rows))];
+  return [drawn.element, details(list.length === LISTED ? `The last ${LISTED} prices` : "All prices", table("Prices of the product", ["Changed", number("Price"), "Reason"], rows))];
 }
+
+/** An amount on an axis, which has little room. */
+function amount(value) {
+  return value < 100_000 ? value.toFixed(2) : compact.format(value);
+}
+const compact = new Intl.NumberFormat("en-GB", { notation: "compact", maximumFractionDigits: 2 });
 
 /** Steps of some per cent are to be seen. */
 function around(_, low, high) {
@@ -143,7 +153,9 @@ function stock(level) {
 function movements(list) {
   const signed = (value) => (value > 0 ? `+${count(value)}` : value < 0 ? `−${count(-value)}` : "0");
   const rows = list.map((each) => [when(each.at, now()), each.kind, signed(each.delta), signed(each.reserved_delta), each.reason ?? "–", each.reference ?? "–", String(each.id)]);
-  return table("Movements", ["At", "Kind", number("On hand"), number("Reserved"), "Reason", "Reference", number("Id")], rows, "No movement of its stock.");
+  const cut = list.length === LISTED && h("p.hint", {}, `Only the last ${LISTED} movements are listed.`);
+  const listed = table("Movements", ["At", "Kind", number("On hand"), number("Reserved"), "Reason", "Reference", number("Id")], rows, "No movement of its stock.");
+  return [cut, listed];
 }
 
 function details(title, ...children) {

@@ -2,7 +2,7 @@
 
 import { action, awaited, command, dialog, field, fill, h, number, section, showFigures, table, tellFaults, when } from "./dom.js";
 import { post } from "./api.js";
-import { live, now } from "./live.js";
+import { LATE_SECONDS, now } from "./live.js";
 import { count, counted, duration, share } from "./words.js";
 import { loadNote } from "./note.js";
 
@@ -20,8 +20,8 @@ export function queue(page) {
     note.load(async () => {
       const state = await page.get("/queue");
       showHold(hold, state.paused);
-      fill(shards, state.shards ?? null, () => shardTable(state.shards));
-      fill(workers, state.workers === undefined ? String(live.sample?.workers) : [state.workers], () => workerTable(state.workers));
+      fill(shards, state.shards, () => shardTable(state.shards));
+      fill(workers, [state.workers], () => workerTable(state.workers));
     }),
   );
   const pause = action("Pause the queue", () => askReason(again), { progress: "" });
@@ -33,7 +33,7 @@ export function queue(page) {
   function showHold(element, paused) {
     const controls = paused ? resume : pause;
     const other = paused ? pause : resume;
-    fill(element, paused, () => [paused ? heldWords(paused) : h("p", {}, "A pause keeps every view out of MySQL, as a maintenance of it needs; views go on being accepted and wait in Redis."), controls.row]);
+    fill(element, paused, () => [paused ? heldWords(paused) : h("p", {}, "A pause keeps every view out of MySQL, for maintenance of it say; views are still accepted and wait in Redis."), controls.row]);
     // What an earlier click came to stays until the other button is there and used.
     if (other.result.textContent && !controls.result.textContent) controls.result.replaceChildren(...other.result.childNodes);
   }
@@ -48,11 +48,11 @@ export function queue(page) {
 
 function figuresOf(state) {
   const { depth, capacity, in_flight: inFlight, pending, oldest_age: age, accepted, persisted, dead, lost } = state;
-  const of = capacity && depth != null ? `${share(depth / capacity)} of ${count(capacity)}` : "entries of a product and hour";
+  const of = capacity && depth != null ? `entries, ${share(depth / capacity)} of ${count(capacity)}` : "";
   return [
     ["depth", "Depth", count(depth), of, capacity && depth > 0.8 * capacity ? "trouble" : ""],
     ["pending", "Views that wait", count(pending), "accepted, and not in MySQL"],
-    ["age", "The oldest waits for", pending === 0 ? "–" : duration(age), pending === 0 ? "none waits" : "and is not in MySQL yet"],
+    ["age", "The oldest waits for", pending === 0 ? "–" : duration(age), pending === 0 ? "none waits" : "and is not in MySQL yet", age > LATE_SECONDS ? "trouble" : ""],
     ["in-flight", "In batches", count(inFlight), "views that a worker is applying"],
     ["accepted", "Accepted", count(accepted)],
     ["persisted", "In MySQL", count(persisted)],
@@ -102,20 +102,18 @@ function flushForm(again) {
     const { took_seconds: took } = await post(`/queue/flush?wait=${wait.value}`);
     again();
     return `Flushed in ${duration(took)}: all views that were accepted before are in MySQL.`;
-  });
+  }, { progress: "Waiting for the workers…" });
   return [h("p", {}, "Waits until MySQL has all that was accepted before."), limit.element, flush.row];
 }
 
 function shardTable(shards) {
-  if (!shards) return h("p.empty", {}, "This release does not tell shards apart.");
   const batch = (batch) => (batch ? `${counted(batch.views, "view")} for ${duration(batch.age_seconds)}` : "none");
   const rows = shards.map((each) => [String(each.shard), count(each.entries), count(each.views_waiting), batch(each.batch), each.batch ? h("code", {}, each.batch.id) : "–"]);
   return table("Shards", ["Shard", number("Entries"), number("Views waiting"), "Batch that is being applied", "Its id"], rows);
 }
 
 function workerTable(workers) {
-  if (workers === undefined) return h("p.empty", {}, `${live.sample?.workers == null ? "Not known" : counted(live.sample.workers, "worker")}.`);
   if (workers === null) return h("p.empty", {}, "Not known: Redis does not show its list of clients.");
-  const rows = workers.map((each) => [each.name, h("code", {}, each.address), duration(each.connected_seconds), each.waits ? "waits for views" : "at work"]);
+  const rows = workers.map((each) => [each.name, h("code", {}, each.address), duration(each.connected_seconds), each.waits ? "waits for views" : "is at work, or hangs"]);
   return table("Workers", ["Name", "Address", number("Connected for"), "Does"], rows, "None is connected: views are accepted, and nobody takes them to MySQL. Start inventory-worker.");
 }

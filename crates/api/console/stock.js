@@ -16,7 +16,7 @@ export function stock(page) {
   const [lowest, reservations] = [awaited(), awaited()];
   const load = () =>
     note.load(async () => {
-      const [stock, held] = await Promise.all([page.get(`/stock?limit=${LISTED}`), page.get(`/reservations?limit=${LISTED}`)]);
+      const [stock, held] = await Promise.all([page.get(`/stock?limit=${LISTED + 1}`), page.get(`/reservations?limit=${LISTED + 1}`)]);
       fill(lowest, stock.data, () => lowestTable(stock.data));
       fill(reservations, held.data.map(({ expires_in_seconds: _, ...rest }) => rest), () => reservationTable(held.data));
       countDown();
@@ -33,20 +33,25 @@ function productLink(id, sku) {
 
 function lowestTable(data) {
   const level = ({ available }) => (available <= 0 ? mark("watch", "sold out") : available <= LOW ? mark("watch", "low") : mark("well", "there"));
-  const rows = data.map((each) => [productLink(each.product_id, each.sku), count(each.available), level(each), each.name, count(each.on_hand), count(each.reserved)]);
-  return table("Lowest available", ["SKU", number("Available"), "Level", "Name", number("On hand"), number("Reserved")], rows, "No product has stock.");
+  const rows = data.slice(0, LISTED).map((each) => [productLink(each.product_id, each.sku), count(each.available), level(each), each.name, count(each.on_hand), count(each.reserved)]);
+  const columns = ["SKU", number("Available"), "Level", "Name", number("On hand"), number("Reserved")];
+  return [cut(data, `Only the ${LISTED} products of which there is least are listed.`), table("Lowest available", columns, rows, "No product has stock.")];
 }
+
+/** One more than is listed was asked for. */
+const cut = (data, words) => data.length > LISTED && h("p.hint", {}, words);
 
 function reservationTable(data) {
   const item = (each, n) => [n ? ", " : "", `${count(each.quantity)} × `, h("a", { href: `/console/product?id=${each.product_id}` }, each.sku)];
-  const rows = data.map((each) => [
+  const rows = data.slice(0, LISTED).map((each) => [
     each.reference ?? "–",
     h("td", { "data-expires": each.expires_at }),
-    h("td", {}, each.items.map(item)),
+    h("td.holds", {}, each.items.map(item)),
     clock(seconds(each.created_at), now()),
     h("code", {}, each.id),
   ]);
-  return table("Reservations by expiry", ["Reference", "Expires", "Holds", "Made", "Id"], rows, "Nothing is reserved.");
+  const columns = ["Reference", "Expires", "Holds", "Made", "Id"];
+  return [cut(data, `Only the ${LISTED} reservations that expire first are listed.`), table("Reservations by expiry", columns, rows, "Nothing is reserved.")];
 }
 
 function showCountdown(cell) {
