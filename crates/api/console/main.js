@@ -114,7 +114,7 @@ addEventListener("popstate", () => show(true));
 /** Asks for a token where the page would be. */
 function tokenForm() {
   const input = h("input", { type: "password", autocomplete: "off", spellcheck: "false", required: true, size: "60" });
-  const secret = field("Token", input, "Starts with inv_. inventoryctl token new --name console --scopes admin makes one. It is kept until this tab is closed.");
+  const secret = field("Token", input, "Starts with inv_. It is kept until this tab is closed.");
   const submit = h("button.primary", { type: "submit" }, "Use this token");
   if (api.token.get() && live.problem) secret.tell(words(live.problem));
   async function use(event) {
@@ -134,7 +134,9 @@ function tokenForm() {
     }
   }
   const why = h("p", {}, "This listener answers only those who show a token with the scope admin.");
-  return section("Token", why, h("form", { onsubmit: use }, secret.element, submit));
+  const made = "inventoryctl token new --name console --scopes admin >> tokens.toml";
+  const how = h("p.hint", {}, "To make one, where the tokens file of this API is: ", command(made), " It is shown once. Then ", command("systemctl reload inventory-api"));
+  return section("Token", why, h("form", { onsubmit: use }, secret.element, submit), how);
 }
 
 function askForToken(problem) {

@@ -81,12 +81,13 @@ function places({ id, differs, fields }, again, before) {
   });
   const differing = fields.filter((line) => line.differs).map((line) => line.field);
   const cached = fields.some((line) => line.redis != null);
-  const sentence = differs ? `They differ in ${differing.join(", ")}. MySQL is the truth.` : "All that say something say the same.";
+  const sentence = differs ? `They differ in ${differing.join(", ")}. MySQL is the truth: invalidate it in the cache, and the others say the same.` : "All that say something say the same.";
   const drop = before ?? action("Invalidate in the cache", async () => {
     const { dropped } = await post("/cache/invalidate", { product_ids: [id] });
     await again(drop);
     return `Done: ${counted(dropped, "entry", "entries")} dropped; the next read asks MySQL.`;
   });
+  drop.button.className = differs ? "primary" : "";
   const element = section(
     "In three places",
     h("p.told", {}, mark(differs ? "trouble" : "well", differs ? "Differs" : "The same"), " ", sentence, cached ? "" : " Redis has no entry: the next read makes one."),
