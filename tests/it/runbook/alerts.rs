@@ -8,6 +8,12 @@ fn walk(name: &str, stage: &Stage) -> Walk {
     Walk::new(name, &stage.shop, &stage.api, &stage.worker)
 }
 
+/// A step is to cure by itself, and not one behind it.
+async fn is_mended(stage: &Stage, wrong: &str) {
+    let entry = stage.shop.entry(1).await;
+    assert!(!entry.as_ref().is_some_and(|entry| entry.contains(wrong)), "{entry:?}");
+}
+
 /// Changes the entry of the first product.
 async fn tamper(stage: &Stage, from: &str, to: &str) {
     stage.warm(1).await;
@@ -23,7 +29,11 @@ async fn a_stale_price() {
     stage.worker.kill();
     tamper(&stage, "1.00", "9.99").await;
     let mut walk = walk("InventoryStalePrice", &stage);
+    walk.run_before("inventoryctl cache invalidate").await;
+    is_mended(&stage, "9.99").await;
+    tamper(&stage, "1.00", "9.99").await;
     walk.run_before("inventoryctl doctor").await;
+    is_mended(&stage, "9.99").await;
     assert_eq!(stage.api.see(1).await.amount, "1.00");
     stage.worker.restart().await;
     stage.is_followed().await;
@@ -39,6 +49,7 @@ async fn another_field_that_differs() {
     stage.worker.kill();
     tamper(&stage, "Product 1", "Product 2").await;
     walk.run_before("ops /version").await;
+    is_mended(&stage, "Product 2").await;
     stage.worker.restart().await;
     walk.run().await;
     walk.end();
