@@ -7,13 +7,17 @@ use std::collections::BTreeSet;
 const PARTS: [&str; 4] = ["**What it means.**", "**See", "**Do**", "**Afterwards"];
 
 #[test]
-fn every_alert_has_its_four_parts_in_order_and_a_command_to_see_it() {
+fn every_alert_begins_with_what_customers_notice_has_a_command_to_see_it_and_says_when_it_is_over() {
     let book = Book::read();
     let alerts: Vec<_> = book.sections.iter().filter(|section| section.under == "Alerts").collect();
     assert!(alerts.len() > 20);
     for section in alerts {
         let places = PARTS.map(|part| section.text.find(part).unwrap_or_else(|| panic!("{} has no {part}", section.name)));
         assert!(places.is_sorted(), "{}: {PARTS:?} stand in another order", section.name);
+        let [means, see, _, afterwards] = places.map(|place| section.text[place..].split("```").next().unwrap());
+        assert!(means.starts_with("**What it means.** Customers "), "{}: what do customers notice?", section.name);
+        assert!(see.starts_with("**See.** "), "{}: how is it to be read what the command prints?", section.name);
+        assert!(afterwards.starts_with("**Afterwards.** "), "{}: when is it over?", section.name);
         let see = &section.text[places[1]..places[2]];
         assert!(see.contains("```sh"), "{}: nothing to type shows it", section.name);
     }
