@@ -198,13 +198,23 @@ fn every_alert_has_cases_in_which_it_fires_and_near_misses() {
     let files: Vec<Value> = case_files().iter().map(|file| yaml(&deployed(&format!("prometheus/{file}")))).collect();
     let (mut fires, mut keeps_quiet) = (BTreeSet::new(), BTreeSet::new());
     let cases = files.iter().flat_map(|file| file["tests"].as_array().unwrap());
-    for case in cases.flat_map(|case| case["alert_rule_test"].as_array().unwrap()) {
+    // A case may be about a recorded series instead.
+    for case in cases.filter_map(|case| case["alert_rule_test"].as_array()).flatten() {
         let name = case["alertname"].as_str().unwrap();
         let is_quiet = case["exp_alerts"].as_array().unwrap().is_empty();
         if is_quiet { &mut keeps_quiet } else { &mut fires }.insert(name);
     }
     assert_eq!(fires, names(&alerts), "fires in a case");
     assert_eq!(keeps_quiet, names(&alerts), "keeps quiet in a case");
+}
+
+#[test]
+fn every_recorded_series_has_a_case_of_its_own() {
+    let cases = case_files().iter().map(|file| deployed(&format!("prometheus/{file}"))).collect::<String>();
+    for rule in rules().iter().filter(|rule| !rule.is_alert) {
+        let asked = cases.lines().any(|line| line.trim_start().starts_with("- expr: ") && line.contains(&rule.name));
+        assert!(asked, "no case asks for {}", rule.name);
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The alerts about prices, stock, HTTP, Redis' memory and MySQL, each in the state that it is about where that can be made.
 
+use super::book::ROOT;
 use super::stage::Stage;
 use super::walk::Walk;
 use harness::{SOON, eventually};
@@ -148,4 +149,30 @@ async fn connections_and_restarts() {
     let mut restarting = walk("InventoryRestarting", &stage);
     restarting.run().await;
     restarting.end();
+}
+
+/// A right is missing, as after a release whose `grants.sql` nobody ran.
+#[tokio::test]
+async fn changes_that_fail_for_lack_of_a_right() {
+    let stage = Stage::with_own_mysql().await;
+    let database = stage.shop.database();
+    stage.shop.run(&format!("REVOKE INSERT ON {database}.price_history FROM inventory_api@'%'")).await;
+    let set = async |amount: &str| {
+        let price = serde_json::json!({"amount": amount, "currency": "GBP"});
+        stage.api.send("PUT", "/v1/products/1/price", price.to_string()).await.status
+    };
+    for amount in ["7.01", "7.02", "7.03"] {
+        assert_eq!(set(amount).await, 500);
+    }
+    let mut fails = walk("InventoryChangesFail", &stage);
+    fails.run().await;
+    fails.end();
+    let grants = stage.shop.dir().join("grants.sql");
+    let text = std::fs::read_to_string(format!("{ROOT}/deploy/grants.sql")).unwrap();
+    std::fs::write(&grants, text.replace(" inventory.", &format!(" {database}."))).unwrap();
+    let mut refuses = walk("InventoryStoreRefuses", &stage);
+    refuses.set("GRANTS", grants.to_str().unwrap());
+    refuses.run().await;
+    refuses.end();
+    assert_eq!(set("7.04").await, 200);
 }
