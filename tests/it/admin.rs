@@ -1,7 +1,7 @@
 //! The admin routes of the API's ops listener: what they answer, what they refuse, what they change.
 
 use domain::view::Writer;
-use harness::{Program, Reply, SOON, Shop, eventually, record};
+use harness::{Program, Proxy, Reply, SOON, Shop, ShopOptions, eventually, record};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -177,14 +177,23 @@ async fn what_an_admin_route_cannot_do_is_refused_as_everywhere_and_changes_noth
         let text = api.client().post(format!("{}/v1/admin{path}", api.ops)).header("content-type", "text/plain").body("{}");
         Reply::to(text).await.problem(415, "unsupported-media-type");
     }
-    for path in ["/queue", "/dead-letters", "/stock", "/reservations"] {
+    for path in ["/queue", "/dead-letters", "/stock", "/reservations", "/stream"] {
         let refused = post(&api, path, "").await;
         refused.problem(405, "method-not-allowed");
         assert_eq!(refused.header("allow"), "GET, HEAD", "{path}");
         get(&api, &format!("{path}?x=1")).await.problem(400, "invalid-query");
     }
-    for query in ["limit=0", "limit=1001", "limit=x", "all=1", "reason=bad", "product_id=-1"] {
-        get(&api, &format!("/dead-letters?{query}")).await.problem(400, "invalid-query");
+    let numbers = "product_id must be a whole number from 0 to 18446744073709551615";
+    for (query, detail) in [
+        ("limit=0", "limit must be a whole number from 1 to 1000"),
+        ("limit=1001", "limit must be a whole number from 1 to 1000"),
+        ("limit=x", "limit must be a whole number from 1 to 1000"),
+        ("all=1", "all must be true or false"),
+        ("reason=bad", "reason must be one of unparsable, out_of_range, unknown_product, refused"),
+        ("product_id=-1", numbers),
+        ("product_id=18446744073709551616", numbers),
+    ] {
+        assert_eq!(get(&api, &format!("/dead-letters?{query}")).await.problem(400, "invalid-query")["detail"], detail, "{query}");
     }
     for path in ["/stock", "/reservations"] {
         for limit in ["0", "1001", "-1", "x", "1.5", ""] {
@@ -193,8 +202,10 @@ async fn what_an_admin_route_cannot_do_is_refused_as_everywhere_and_changes_noth
         }
         get(&api, &format!("{path}?limit=1&limit=1")).await.problem(400, "invalid-query");
     }
-    for wait in ["61s", "soon", ""] {
-        post(&api, &format!("/queue/flush?wait={wait}"), "").await.problem(400, "invalid-query");
+    for (wait, begins) in [("61s", "wait: must be at most 60 s"), ("10", "wait: the unit is missing; "), ("soon", "wait: "), ("", "wait: ")]
+    {
+        let problem = post(&api, &format!("/queue/flush?wait={wait}"), "").await.problem(400, "invalid-query");
+        assert!(problem["detail"].as_str().unwrap().starts_with(begins), "{problem}");
     }
     for (path, body, pointer) in [
         ("/queue/pause", r#"{"reason":"two\nlines"}"#, "/reason"),
@@ -223,4 +234,22 @@ async fn what_an_admin_route_cannot_do_is_refused_as_everywhere_and_changes_noth
     away.problem(503, "unavailable");
     assert_eq!(away.header("retry-after"), "1");
     assert_eq!(ok(&post(&api, "/queue/pause", "").await)["changed"], true, "which needs MySQL alone");
+}
+
+#[tokio::test]
+async fn which_store_refused_and_why_is_told_and_what_may_be_done_is_not_said_to_be_undone() {
+    let shop = Shop::with(ShopOptions { own_mysql: true, ..ShopOptions::default() }).await;
+    shop.products(1).await;
+    let redis = Proxy::to(shop.redis.port()).await;
+    let api = shop.api_behind(None, Some(&redis)).await;
+    shop.run("SET GLOBAL read_only = ON").await;
+    let detail = post(&api, "/queue/pause", "").await.problem(503, "unavailable")["detail"].as_str().unwrap().to_owned();
+    assert!(detail.starts_with("a store that this request needs is away; nothing was changed (MySQL: "), "{detail}");
+    assert!(detail.contains("read-only"), "{detail}");
+    assert_eq!(api.see(1).await.status, 200);
+    redis.hold_reply_to("UNLINK");
+    let detail = post(&api, "/cache/invalidate", r#"{"product_ids":[1]}"#).await.problem(503, "outcome-unknown")["detail"].take();
+    assert!(detail.as_str().unwrap().contains(" (Redis: "), "{detail}");
+    assert_eq!(shop.entry(1).await, None, "which was done");
+    redis.release();
 }

@@ -17,8 +17,8 @@ use crate::problem::Problem;
 use crate::state::State;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, Data, Payload, ServiceConfig};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, Resource, Route, guard};
@@ -108,9 +108,13 @@ async fn write_refusals(
     if response.status().is_server_error() {
         tracing::warn!(path = response.request().path(), problem = kind.slug, source, "an admin request could not be served: {detail}");
     }
+    // Who may see this listener may see the cause: the doctor tells it too.
+    let detail = match source {
+        Some(cause) if response.status() == StatusCode::SERVICE_UNAVAILABLE => format!("{detail} ({cause})"),
+        _ => detail.into_owned(),
+    };
     let members = if faults.is_empty() { json!({}) } else { json!({ "errors": faults }) };
-    let problem =
-        telemetry::problem::Problem { slug: kind.slug, title: kind.title, status: response.status(), detail: detail.into_owned() };
+    let problem = telemetry::problem::Problem { slug: kind.slug, title: kind.title, status: response.status(), detail };
     let mut answer = problem.answer(response.request(), members);
     for (name, value) in response.headers().iter().filter(|(name, _)| **name != CONTENT_TYPE) {
         answer.headers_mut().insert(name.clone(), value.clone());
@@ -142,9 +146,9 @@ async fn flush_queue(request: HttpRequest, payload: Payload, state: Data<State>)
     let [wait] = query::parameters(&request, ["wait"])?;
     read_optional(body::optional_json(&request, payload, state.time_limit).await?, |_| None::<()>)?;
     let wait =
-        wait.map_or(Ok(FLUSH_WAIT), |text| parse_duration(&text)).map_err(|fault| ApiError::InvalidQuery(format!("wait {fault}")))?;
+        wait.map_or(Ok(FLUSH_WAIT), |text| parse_duration(&text)).map_err(|fault| ApiError::InvalidQuery(format!("wait: {fault}")))?;
     if wait > LONGEST_FLUSH_WAIT {
-        return Err(ApiError::InvalidQuery(format!("wait is at most {} s", LONGEST_FLUSH_WAIT.as_secs())));
+        return Err(ApiError::InvalidQuery(format!("wait: must be at most {} s", LONGEST_FLUSH_WAIT.as_secs())));
     }
     let stores = state.stores()?;
     let took =
@@ -156,15 +160,11 @@ async fn flush_queue(request: HttpRequest, payload: Payload, state: Data<State>)
 async fn list_letters(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
     let [reason, product_id, limit, all] = query::parameters(&request, ["reason", "product_id", "limit", "all"])?;
     let invalid = ApiError::InvalidQuery;
-    let number = |name: &str, text: String| text.parse::<u64>().map_err(|_| invalid(format!("{name} must be a whole number")));
     let limit = listed(limit, LISTED)?;
-    let all = match all.as_deref() {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(_) => return Err(invalid("all is true or false".into())),
-    };
+    let all = flag("all", all, false)?;
     let reason = reason.map(|text| letter_reason(&text).map_err(|fault| invalid(format!("reason {fault}")))).transpose()?;
-    let product_id = product_id.map(|text| number("product_id", text)).transpose()?;
+    let whole = |text: String| text.parse().map_err(|_| invalid(format!("product_id must be a whole number from 0 to {}", u64::MAX)));
+    let product_id = product_id.map(whole).transpose()?;
     let selection = Selection { ids: None, reason, product_id };
     let mysql = &state.stores()?.mysql;
     let mut groups = state.read(dead_letters::groups(mysql, &selection, all, limit + 1)).await?.map_err(of_read)?;
@@ -201,7 +201,12 @@ async fn invalidate_cache(request: HttpRequest, payload: Payload, state: Data<St
         Some(ids) => within_limit(redis.drop_entries(&redis.cache.session().map_err(of_read)?, ids)).await?,
         None => within_limit(redis.drop_all_entries()).await?,
     };
-    Ok(HttpResponse::Ok().json(json!({"dropped": dropped.map_err(of_read)?})))
+    // Some may be dropped, whatever came then.
+    let unknown = |error: storage::Error| match error.kind() {
+        Kind::Unavailable => ApiError::OutcomeUnknown(Box::new(error)),
+        _ => of_store(error),
+    };
+    Ok(HttpResponse::Ok().json(json!({"dropped": dropped.map_err(unknown)?})))
 }
 
 /// Past the limit only the waiting ends: a transaction in hand is never cancelled.
@@ -352,9 +357,19 @@ fn listed(limit: Option<String>, default: u64) -> Result<u64, ApiError> {
     limit.ok_or_else(|| ApiError::InvalidQuery(format!("limit must be a whole number from 1 to {MOST_LISTED}")))
 }
 
+/// A parameter that is `true` or `false`.
+fn flag(name: &str, text: Option<String>, default: bool) -> Result<bool, ApiError> {
+    match text.as_deref() {
+        None => Ok(default),
+        Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        Some(_) => Err(ApiError::InvalidQuery(format!("{name} must be true or false"))),
+    }
+}
+
 fn letter_reason(text: &str) -> Result<Reason, String> {
     let reason = Reason::ALL.into_iter().find(|reason| reason.as_str() == text);
-    reason.ok_or_else(|| format!("is one of {}", Reason::ALL.map(Reason::as_str).join(", ")))
+    reason.ok_or_else(|| format!("must be one of {}", Reason::ALL.map(Reason::as_str).join(", ")))
 }
 
 fn short_text(text: String) -> Result<String, String> {
