@@ -65,6 +65,67 @@ async fn the_stream_tells_what_was_and_then_each_second_what_is() {
     assert_eq!((&listed["verdict"]["state"], &listed["paused"]), (&"well".into(), &Value::Null), "{listed}");
     drop(worker);
     stream.until("no worker is connected", |now| now["sample"]["workers"] == 0).await;
+    // A client of the tests gives an answer half a minute.
+    let mut stream = Stream::open(&api).await;
+    let pause = api.client().post(format!("{}/v1/admin/queue/pause", api.ops)).header("content-type", "application/json");
+    let hold = Reply::to(pause.body(r#"{"reason":"a new disk"}"#)).await.json()["paused"].take();
+    let paused = stream.until("the queue is paused", |now| now["sample"]["paused"] == true).await;
+    assert_eq!((&paused["paused"], &paused["verdict"]["alert"]), (&hold, &"InventoryQueuePaused".into()));
+    Reply::to(api.client().post(format!("{}/v1/admin/queue/resume", api.ops))).await;
+    let resumed = stream.until("it is resumed", |now| now["sample"]["paused"] == false).await;
+    assert_eq!((&resumed["paused"], &resumed["verdict"]["state"]), (&Value::Null, &"well".into()));
+}
+
+#[tokio::test]
+async fn a_process_that_waits_for_mysql_says_so_and_not_that_it_was_lost() {
+    let shop = Shop::start().await;
+    let away = format!("mysql://inventory_api@127.0.0.1:{}/{}", servers::free_port().unwrap(), shop.database());
+    let api = shop.api_starting(&[("INVENTORY_MYSQL_URL", away)]).await;
+    let live = format!("{}/livez", api.ops);
+    eventually("it listens", SOON, async || api.client().get(&live).send().await.ok()).await;
+    let mut stream = Stream::open(&api).await;
+    let told =
+        stream.until("it waits, and why", |now| now["verdict"]["sentence"].as_str().is_some_and(|told| told.contains("refused"))).await;
+    let verdict = &told["verdict"];
+    assert_eq!((&verdict["state"], &verdict["alert"]), (&"watch".into(), &"InventoryMysqlAway".into()));
+    assert!(verdict["sentence"].as_str().unwrap().starts_with("This API is starting"), "{verdict}");
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_stops_no_sample_and_one_that_is_full_is_as_it_was_meant_to_be() {
+    let mut shop = Shop::start().await;
+    let (api, _worker) = (shop.api().await, shop.worker().await);
+    let mut stream = Stream::open(&api).await;
+    let well = stream.until("all is well", |now| now["sample"]["workers"] == 1 && now["verdict"]["state"] == "well").await;
+    let used = well["sample"]["redis_used"].as_u64().unwrap();
+    let mut redis = shop.redis_connection().await;
+    let mut config = async |name: &str, value: String| {
+        redis::cmd("CONFIG").arg(&["SET", name, &value]).exec_async(&mut redis).await.unwrap();
+    };
+    // It throws out cached products, and that is no trouble; where it may not, views are refused soon.
+    config("maxmemory", (used * 11 / 10).to_string()).await;
+    let full = stream.until("it is nearly full", |now| now["sample"]["redis_limit"].as_u64() == Some(used * 11 / 10)).await;
+    assert_eq!(full["verdict"]["state"], "well", "{full}");
+    config("maxmemory-policy", "noeviction".to_owned()).await;
+    stream.until("it may not evict", |now| now["verdict"]["alert"] == "InventoryRedisMemoryHigh").await;
+    config("maxmemory", "0".to_owned()).await;
+    stream.until("there is room", |now| now["sample"]["redis_limit"] == 0).await;
+
+    let mut stream = Stream::open(&api).await;
+    shop.redis.pause().unwrap();
+    let mut now = stream.until("Redis is away", |now| now["sample"]["redis_up"] == false).await;
+    assert_eq!(now["verdict"]["alert"], "InventoryRedisAway");
+    // The workers are listed within five samples.
+    for _ in 0..6 {
+        let then = now["sample"]["at"].as_f64().unwrap();
+        (_, now) = stream.next().await;
+        assert!(now["sample"]["at"].as_f64().unwrap() - then < 3.0, "{then}, then {now}");
+        assert_eq!((&now["sample"]["depth"], &now["sample"]["redis_up"]), (&Value::Null, &false.into()));
+    }
+    assert_eq!(now["sample"]["workers"], Value::Null, "nobody can list them");
+    let mut stream = Stream::open(&api).await;
+    shop.redis.resume().unwrap();
+    stream.until("all is well again", |now| now["sample"]["workers"] == 1 && now["verdict"]["state"] == "well").await;
 }
 
 #[tokio::test]

@@ -46,8 +46,7 @@ impl History {
     /// What was until now as one event, and all later ones: no sample is in both, none is missing.
     pub(crate) fn listen(&self) -> (Bytes, watch::Receiver<Bytes>) {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut receiver = self.newest.subscribe();
-        receiver.mark_unchanged();
+        let receiver = self.newest.subscribe();
         (event("history", &json!({"interval_seconds": INTERVAL.as_secs(), "samples": *samples})), receiver)
     }
 
@@ -103,7 +102,14 @@ async fn list(stores: &OnceLock<Stores>) -> Option<Vec<Worker>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::stream;
     use super::*;
+    use actix_web::body::MessageBody;
+    use actix_web::test::TestRequest;
+    use actix_web::web::Data;
+    use futures_util::FutureExt;
+    use std::future::poll_fn;
+    use std::pin::Pin;
 
     fn sample(at: usize) -> Sample {
         Sample { at: at as f64, ..Sample::default() }
@@ -126,5 +132,24 @@ mod tests {
         later.changed().await.unwrap();
         assert_eq!(&**later.borrow_and_update(), b"7777");
         assert_eq!(history.listeners(), 1);
+    }
+    #[tokio::test]
+    async fn who_reads_slowly_misses_seconds_and_is_never_behind() {
+        let history = History::new();
+        let answer = stream(TestRequest::default().to_http_request(), Data::new(history.clone())).await.unwrap();
+        let mut body = answer.into_body();
+        let mut next = || poll_fn(|context| Pin::new(&mut body).poll_next(context)).now_or_never().map(|event| event.unwrap().unwrap());
+        assert!(next().unwrap().starts_with(b"event: history\n"));
+        assert_eq!(next(), None);
+        for seconds in [1..=3, 4..=4, 5..=2_000] {
+            let last = *seconds.end();
+            for at in seconds {
+                history.add(sample(at), |samples| Bytes::from(format!("{}", samples.back().unwrap().at)));
+            }
+            assert_eq!(next().unwrap(), last.to_string());
+            assert_eq!(next(), None, "nothing waits behind the newest");
+        }
+        drop(body);
+        assert_eq!(history.listeners(), 0);
     }
 }

@@ -153,6 +153,8 @@ fn without_mysql(known: Account, look: &Look) -> Option<Account> {
 mod tests {
     use super::*;
     use std::time::Duration;
+    use storage::mysql::pause::Paused;
+    use storage::redis::Info;
     use storage::status::Depth;
     use telemetry::metrics::{Registry, RouteSpec};
 
@@ -169,7 +171,9 @@ mod tests {
     #[test]
     fn rates_and_quantiles_are_those_of_the_last_seconds() {
         let mut sampler = sampler(&Registry::new("test"));
+        let outer = Instant::now();
         assert_eq!(sampler.take(&Look::default(), None).p99, None);
+        let inner = Instant::now();
         let route = sampler.sources.http.route("GET", "/x").unwrap();
         for _ in 0..99 {
             route.observe(200, Duration::from_millis(2));
@@ -178,14 +182,44 @@ mod tests {
         let cache = &sampler.sources.cache;
         cache.requests[CacheResult::Hit].add(3);
         cache.requests[CacheResult::Bypass].add(1);
+        let least = inner.elapsed().as_secs_f64();
         let sample = sampler.take(&Look::default(), Some(&[]));
-        assert!(sample.requests > 0.0 && (sample.errors * 100.0 - sample.requests).abs() < 1e-6, "{sample:?}");
-        assert_eq!((sample.hit_ratio, sample.p99, sample.workers), (Some(0.75), Some(0.0025), Some(0)));
-        for _ in 0..WINDOW {
-            sampler.take(&Look::default(), None);
-        }
+        let seconds = 100.0 / sample.requests;
+        assert!(least <= seconds && seconds <= outer.elapsed().as_secs_f64(), "{seconds} s between the two");
+        assert!((sample.errors * 100.0 - sample.requests).abs() < 1e-6, "{sample:?}");
+        assert_eq!((sample.hit_ratio, sample.workers), (Some(0.75), Some(0)));
+        assert_eq!(sample.p99, Some(0.0025), "the upper end of its bucket");
+        assert!(sample.p50 < sample.p99 && sample.p50 > Some(0.001), "{sample:?}");
+        // One of the window was taken.
+        let told = (1..=2 * WINDOW).take_while(|_| sampler.take(&Look::default(), None).p99.is_some()).count();
+        assert_eq!(told, WINDOW - 1);
         let later = sampler.take(&Look::default(), None);
         assert_eq!((later.requests, later.p99, later.hit_ratio), (0.0, None, None));
+    }
+
+    #[test]
+    fn a_sample_tells_each_figure_that_was_looked_at_under_its_name() {
+        let mut sampler = sampler(&Registry::new("test"));
+        sampler.sources.queue.capacity.set_count(90);
+        sampler.sources.queue.dead_letters.set_count(8);
+        let now = now_ms();
+        let look = Look {
+            mysql_up: true,
+            redis_up: false,
+            paused: Some(Paused { since: chrono::Utc::now(), by: "ann".into(), reason: None }),
+            depth: Some(Depth { entries: 5, views: 99, in_flight: 3, oldest_at_ms: Some(now - 60_000), shards: Vec::new() }),
+            account: Some(Account { accepted: 110, persisted: 70, pending: 20, dead: 11, lost: 7 }),
+            queue: Some(Info { memory_used: 1_000, memory_limit: 2_000, ..Info::default() }),
+        };
+        let mut told = serde_json::to_value(sampler.take(&look, None)).unwrap();
+        let mut number = |name: &str| told[name].take().as_f64().unwrap();
+        assert!(number("at") * 1000.0 >= now as f64 && (60.0..90.0).contains(&number("oldest_age")));
+        let expected = serde_json::json!({
+            "at": null, "oldest_age": null, "accepted": 110, "persisted": 70, "pending": 20, "dead": 11, "lost": 7, "drift": 2, "depth": 5,
+            "capacity": 90, "in_flight": 3, "dead_letters": 8, "hit_ratio": null, "p50": null, "p99": null, "requests": 0.0, "errors": 0.0,
+            "redis_used": 1_000, "redis_limit": 2_000, "mysql_up": true, "redis_up": false, "paused": true, "workers": null
+        });
+        assert_eq!(told, expected);
     }
 
     #[test]
