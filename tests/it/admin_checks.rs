@@ -1,12 +1,13 @@
 //! What the admin routes know of a shop: one product in three places, a check of a sample, the process itself, and what the doctor
 //! says of its stores.
 
-use harness::{Program, Reply, Shop};
+use harness::{Program, Reply, Shop, ShopOptions};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 use storage::MySql;
-use storage::mysql::products;
+use storage::mysql::product_sample::sample;
 use telemetry::metrics::{Registry, StoreMetrics};
 
 async fn get(api: &Program, path: &str) -> Reply {
@@ -99,8 +100,15 @@ async fn a_stale_entry_shows_as_a_difference_of_its_fields_until_it_is_invalidat
     for id in [2, 5] {
         assert_eq!(api.see(id).await.status, 200);
     }
+    let even = ok(&get(&api, "/products/lookup?sku=P2&settle=false").await);
+    assert_eq!((&even["differs"], &even["settled"]), (&json!(false), &json!(true)));
     tamper(&shop, 2, "1.00", "9.99").await;
-    let found = ok(&get(&api, "/products/lookup?sku=P2").await);
+    let started = Instant::now();
+    let first = ok(&get(&api, "/products/lookup?sku=P2&settle=false").await);
+    assert!(started.elapsed() < catalog::check::PATIENCE, "who waits is shown the first look at once");
+    assert_eq!((&first["differs"], &first["settled"]), (&json!(true), &json!(false)));
+    let mut found = ok(&get(&api, "/products/lookup?sku=P2").await);
+    assert_eq!((found["settled"].take(), &found["fields"]), (json!(true), &first["fields"]));
     let money = |amount: &str| json!({"amount": amount, "currency": "GBP"});
     assert_eq!(found["differs"], true);
     assert_eq!(differing(&found), [("price", [&money("1.00"), &money("9.99"), &money("9.99")])]);
@@ -122,7 +130,7 @@ async fn a_product_that_nobody_has_is_not_found_and_one_that_cannot_be_is_refuse
         let problem = get(&api, &format!("/products/lookup?{query}")).await.problem(404, "unknown-product");
         assert_eq!(harness::pointers(&problem), [pointer], "{problem}");
     }
-    for query in ["", "id=1&sku=P1", "id=0", "id=x", "id=id:1", "id=", "sku=", "sku=%20P1", "id=1&id=2", "name=Mug"] {
+    for query in ["", "id=1&sku=P1", "id=0", "id=x", "id=id:1", "id=", "sku=", "sku=%20P1", "id=1&id=2", "name=Mug", "id=1&settle=0"] {
         get(&api, &format!("/products/lookup?{query}")).await.problem(400, "invalid-query");
     }
     for path in ["/system", "/doctor", "/checks"] {
@@ -159,23 +167,45 @@ async fn a_check_of_a_shop_that_is_well_finds_nothing_and_is_remembered() {
     assert_eq!(ok(&get(&api, "/checks").await)["last"], report);
 
     let sampled = ok(&post(&api, "/checks", r#"{"sample":3}"#).await);
-    let compared = sampled["products_compared"].as_u64().unwrap();
-    assert!((1..=3).contains(&compared), "{sampled}");
+    assert_eq!(sampled["products_compared"], 3, "{sampled}");
     assert_eq!(ok(&get(&api, "/checks").await)["last"], sampled);
+    let row = shop.lock("products WHERE id = 2").await;
+    assert_eq!(ok(&post(&api, "/checks", "").await)["products_compared"], 5, "a row that somebody writes is not compared");
+    row.release().await;
 }
 
 #[tokio::test]
-async fn a_sample_is_spread_over_the_catalogue_and_is_another_each_time() {
-    let shop = Shop::start().await;
+async fn a_sample_is_as_large_as_asked_and_reads_no_more_of_a_large_catalogue_with_holes() {
+    let shop = Shop::with(ShopOptions { own_mysql: true, ..ShopOptions::default() }).await;
     shop.products(1_000).await;
-    shop.run("DELETE FROM products WHERE id BETWEEN 301 AND 600").await;
+    // Far apart, and most of them deleted.
+    let clumps = "INSERT INTO products (id, sku) SELECT p.id * 1000000 + q.id, CONCAT(p.id, '-', q.id) FROM products p JOIN products q WHERE p.id <= 30";
+    shop.run(clumps).await;
+    shop.run("UPDATE products SET deleted_at = UTC_TIMESTAMP(6) WHERE id BETWEEN 9000000 AND 25999999").await;
     let mysql = MySql::new(&shop.mysql_url("inventory_api"), 2, Arc::new(StoreMetrics::new(&Registry::new("tests")))).unwrap();
-    let sample = async |count| products::sample(&mysql, count).await.unwrap().into_iter().map(|id| id.get()).collect::<Vec<_>>();
-    let first = sample(10).await;
-    assert!((7..=10).contains(&first.len()) && first.is_sorted(), "{first:?}");
-    assert!(first[0] <= 101 && first[first.len() - 1] >= 900 && !first.iter().any(|id| (301..=600).contains(id)), "{first:?}");
-    assert_ne!(first, sample(10).await);
-    assert_eq!(sample(700).await.len(), 700, "all of them, where there are no more");
+    let sample = async |count| sample(&mysql, count).await.unwrap().into_iter().map(|id| id.get()).collect::<Vec<_>>();
+    let reads = async || {
+        let rows: Vec<(String, String)> = shop.rows("SHOW GLOBAL STATUS LIKE 'Handler_read%'").await;
+        rows.into_iter().map(|(_, count)| count.parse::<u64>().unwrap()).sum::<u64>()
+    };
+    let before = reads().await;
+    let first = sample(300).await;
+    let read = reads().await - before;
+    assert!(read < 10_000, "{read} of 31,000 rows were read");
+    assert!(first.len() == 300 && first.is_sorted_by(|one, other| one < other), "{first:?}");
+    assert!(!first.iter().any(|id| (9_000_000..=25_999_999).contains(id)), "{first:?}");
+    for clump in [0, 4, 8, 26, 30] {
+        let range = clump * 1_000_000..(clump + 1) * 1_000_000;
+        assert!(first.iter().any(|id| range.contains(id)), "none of {range:?} in {first:?}");
+    }
+    assert_ne!(first, sample(300).await);
+    shop.run("DELETE FROM products WHERE id BETWEEN 21 AND 30000000").await;
+    shop.run("DELETE FROM products WHERE id > 30000001").await;
+    assert_eq!(sample(20).await.len(), 20, "of 21, of which one is far away");
+    let all: Vec<u64> = (1..=20).chain([30_000_001]).collect();
+    assert_eq!((sample(21).await, sample(1_000).await), (all.clone(), all), "all of them, where there are no more");
+    shop.run("DELETE FROM products").await;
+    assert_eq!(sample(20).await, [0; 0]);
 }
 
 #[tokio::test]
@@ -209,6 +239,21 @@ async fn a_check_tells_what_differs_and_what_does_not_add_up_and_changes_nothing
     }
     assert_eq!(ok(&get(&api, "/checks").await)["account"]["drift"], -3);
     assert_eq!(api.see(6).await.amount, "9.99", "nothing is repaired");
+}
+
+#[tokio::test]
+async fn a_check_looks_again_at_all_that_differs_at_the_same_time() {
+    let shop = Shop::start().await;
+    shop.products(350).await;
+    let api = shop.api().await;
+    for id in 1..=350 {
+        assert_eq!(api.see(id).await.status, 200);
+        tamper(&shop, id, "1.00", "9.99").await;
+    }
+    let report = ok(&post(&api, "/checks", r#"{"sample":1000}"#).await);
+    assert_eq!([&report["products_compared"], &report["mismatches"]], [&json!(350); 2]);
+    let took = report["took_seconds"].as_f64().unwrap();
+    assert!((4.0..12.0).contains(&took), "each call of a hundred would take four seconds: {took}");
 }
 
 #[tokio::test]

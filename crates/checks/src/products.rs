@@ -1,8 +1,8 @@
 //! Do MySQL, Redis and the API say the same of products?
 //!
 //! Promises that a write under way is not reported, nor a change by plain SQL that is still on its way: cache and rows are
-//! compared as the worker's sampler does (`catalog::check`), an answer of the API counts if it was the same before and after the
-//! row was read, and what differs is looked at again later. Changes nothing; a read through the API may fill the cache, as any
+//! compared as the worker's sampler does (`catalog::check`), what differs is looked at again later, and it counts if the entry and
+//! the answer of the API are still the same, and still wrong. Changes nothing; a read through the API may fill the cache, as any
 //! read does.
 
 use crate::AGAIN;
@@ -11,11 +11,12 @@ use catalog::check::{Checker, Compared, Place};
 use domain::ProductId;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 use storage::Error;
 use storage::redis::product_cache::Cached;
 
-/// Most products that are compared at once: what one call of the API answers.
-pub const MOST: usize = 100;
+/// Products of one call of the API.
+const CALL: usize = 100;
 
 /// Keys of Redis that one step of the search for entries looks at.
 const STEP: u32 = 1_000;
@@ -29,14 +30,22 @@ pub struct Places<A> {
 
 /// What the three places say of one product.
 pub struct Found {
+    pub id: ProductId,
     pub sides: Sides,
-    pub compared: Compared,
+    /// Entry and row, byte for byte; `None` where the entry was written since they were last looked at.
+    pub compared: Option<Compared>,
 }
 
 impl Found {
     #[must_use]
     pub fn differs(&self) -> bool {
-        self.sides.differ() || self.compared.differs()
+        self.sides.differ() || self.compared.as_ref().is_some_and(Compared::differs)
+    }
+
+    /// Whether MySQL told what the others must say; it does not while somebody writes the row.
+    #[must_use]
+    pub fn is_compared(&self) -> bool {
+        self.sides.mysql != Side::Silent
     }
 
     /// In what it differs, in one line.
@@ -46,6 +55,18 @@ impl Found {
             same if same.is_empty() => "the fields are the same, but the bytes in Redis are not those that a fill would store".to_owned(),
             words => words,
         }
+    }
+
+    /// What is still as it was `before`; of what was written since nobody can say how long it will be so.
+    fn still_as(mut self, before: &Self) -> Self {
+        if !self.sides.api.is_as(&before.sides.api) {
+            self.sides.api = Side::Silent;
+        }
+        let passes = |now: &Compared| now.differs() && !before.compared.as_ref().is_some_and(|before| before.stays(now));
+        if self.compared.take_if(|now| passes(now)).is_some() {
+            self.sides.redis = Side::Silent;
+        }
+        self
     }
 }
 
@@ -70,36 +91,64 @@ where
         }
     }
 
-    /// The answers about each of at most [`MOST`] products, in the order of the ids, looked at again while they differ.
+    /// The answers about each of the products, in their order, looked at again while they differ.
     ///
     /// # Errors
     /// A store is away, or the API does not answer.
-    pub async fn settled(&self, ids: &[ProductId]) -> Result<Vec<(ProductId, Found)>, E> {
-        let mut all = self.look(ids).await?;
-        for pause in AGAIN {
-            let differing: Vec<_> = ids.iter().filter(|id| all[id].differs()).copied().collect();
-            if differing.is_empty() {
-                break;
-            }
-            tokio::time::sleep(pause).await;
-            let before = self.look(&differing).await?;
-            let after = self.answers(&differing).await?;
-            for (id, mut found) in before {
-                if !found.sides.api.is_as(&answer(&after, id)) {
-                    found.sides.api = Side::Silent;
+    pub async fn settled(&self, ids: &[ProductId]) -> Result<Vec<Found>, E> {
+        let mut all = self.first(ids).await?;
+        self.settle(&mut all).await?;
+        Ok(all)
+    }
+
+    /// The same without waiting: what differs may be a write that is under way.
+    ///
+    /// # Errors
+    /// As [`Self::settled`].
+    pub async fn first(&self, ids: &[ProductId]) -> Result<Vec<Found>, E> {
+        let mut all = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(CALL) {
+            all.extend(self.look(ids).await?);
+        }
+        Ok(all)
+    }
+
+    /// Looks again at those that differ, all of them at the same time.
+    ///
+    /// # Errors
+    /// As [`Self::settled`].
+    pub async fn settle(&self, all: &mut [Found]) -> Result<(), E> {
+        let [soon, patience] = AGAIN;
+        self.look_again(all, soon, |_, now| now).await?;
+        self.look_again(all, patience, |before, now| now.still_as(before)).await
+    }
+
+    async fn look_again(&self, all: &mut [Found], pause: Duration, told: impl Fn(&Found, Found) -> Found) -> Result<(), E> {
+        let mut differing: Vec<&mut Found> = all.iter_mut().filter(|found| found.differs()).collect();
+        if differing.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(pause).await;
+        for before in differing.chunks_mut(CALL) {
+            let ids: Vec<_> = before.iter().map(|found| found.id).collect();
+            let now = self.look(&ids).await?;
+            let answers = self.answers(&ids).await?;
+            for (before, mut now) in before.iter_mut().zip(now) {
+                if !now.sides.api.is_as(&answer(&answers, now.id)) {
+                    now.sides.api = Side::Silent;
                 }
-                all.insert(id, found);
+                **before = told(before, now);
             }
         }
-        Ok(ids.iter().filter_map(|id| all.remove_entry(id)).collect())
+        Ok(())
     }
 
     /// The API first, so that what it just cached is what Redis shows.
-    async fn look(&self, ids: &[ProductId]) -> Result<HashMap<ProductId, Found>, E> {
+    async fn look(&self, ids: &[ProductId]) -> Result<Vec<Found>, E> {
         let answers = self.answers(ids).await?;
         let found = |compared: Compared| {
             let sides = Sides { mysql: side(compared.row()), redis: side(compared.cached()), api: answer(&answers, compared.id) };
-            (compared.id, Found { sides, compared })
+            Found { id: compared.id, sides, compared: Some(compared) }
         };
         Ok(self.checker.compare(ids).await?.into_iter().map(found).collect())
     }

@@ -4,25 +4,25 @@
 //! How to tell is in the crate `checks`; here are the API over HTTP, the progress, the report, and the repair. Changes nothing
 //! unless it is told to repair.
 
-use crate::api_client::{ApiClient, MAX_SKUS};
+use crate::api_client::ApiClient;
 use crate::args::CheckArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Row};
 use crate::progress::Progress;
 use crate::stores::Stores;
+use catalog::check::PATIENCE;
 use checks::compare::{Line, Sides};
-use checks::products::{Found, MOST, Places};
+use checks::products::{Found, Places};
 use checks::{MOST_TOLD, account, pieces, stock};
 use domain::ProductId;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use storage::mysql::stock_mend;
+use storage::mysql::{product_sample, stock_mend};
 use telemetry::stop::Shutdown;
 
-/// Products in one call of the API.
-const CHUNK: usize = MOST;
-const _: () = assert!(CHUNK <= MAX_SKUS);
+/// Products that are compared, and looked at again, together: where all differ, a thousand of them wait as long as one.
+const CHUNK: usize = 1_000;
 
 #[derive(Debug, Default, PartialEq, Serialize)]
 struct Report {
@@ -72,9 +72,8 @@ impl Row for Line {
 
 pub(crate) async fn run(args: &CheckArgs, stores: &Stores, api: &ApiClient, output: &Output) -> Result<Exit, Failure> {
     let stop = Shutdown::on_signals().map_err(|fault| Failure::doing("listening for Ctrl-C", &fault))?;
-    let limit = (!args.full).then_some(args.sample as usize);
     let places = Places { checker: stores.checker(), api: async |ids: &[ProductId]| api.products(ids).await };
-    let mut ids = stores.product_ids(limit).await?;
+    let mut ids = if args.full { stores.product_ids().await? } else { product_sample::sample(&stores.mysql, args.sample).await? };
     let products = ids.len();
     if args.full {
         ids.extend(places.cached_beside(&ids).await?);
@@ -88,11 +87,11 @@ pub(crate) async fn run(args: &CheckArgs, stores: &Stores, api: &ApiClient, outp
         }
         let all = places.settled(ids).await?;
         if are_products {
-            report.products_compared += all.len() as u64;
-            report.found_in_redis += all.iter().filter(|(_, found)| found.sides.is_cached()).count() as u64;
+            report.products_compared += all.iter().filter(|found| found.is_compared()).count() as u64;
+            report.found_in_redis += all.iter().filter(|found| found.sides.is_cached()).count() as u64;
         }
-        for (id, found) in all.iter().filter(|(_, found)| found.differs()) {
-            let (told, repaired) = told(&places, *id, found, args.repair).await?;
+        for found in all.iter().filter(|found| found.differs()) {
+            let (told, repaired) = told(&places, found, args.repair).await?;
             report.mismatches += 1;
             report.repaired += u64::from(repaired);
             if report.mismatches <= MOST_TOLD as u64 {
@@ -131,26 +130,35 @@ fn tell_earlier(keys: u64, removed: bool) {
 /// The three answers about one product, looked at again while they differ.
 pub(crate) async fn settled(stores: &Stores, api: &ApiClient, id: ProductId) -> Result<Option<Sides>, Failure> {
     let places = Places { checker: stores.checker(), api: async |ids: &[ProductId]| api.products(ids).await };
-    Ok(places.settled(&[id]).await?.pop().map(|(_, found)| found.sides))
+    let mut found = places.first(&[id]).await?;
+    if found.iter().any(Found::differs) {
+        eprintln!("they differ; looked at again for {} s, because a write under way would end within that", PATIENCE.as_secs());
+    }
+    places.settle(&mut found).await?;
+    Ok(found.pop().map(|found| found.sides))
 }
 
 /// A difference in words; where it is to be repaired, also what is there afterwards and whether that is even.
-async fn told<A>(places: &Places<A>, id: ProductId, found: &Found, repair: bool) -> Result<(String, bool), Failure>
+async fn told<A>(places: &Places<A>, found: &Found, repair: bool) -> Result<(String, bool), Failure>
 where
     A: AsyncFn(&[ProductId]) -> Result<Vec<Value>, Failure>,
 {
-    let before = found.in_words();
+    let before = format!("product {}: {}", found.id, found.in_words());
     if !repair {
-        return Ok((format!("product {id}: {before}"), false));
+        return Ok((before, false));
     }
-    if !places.checker.discard(&found.compared).await? {
-        return Ok((format!("product {id}: {before}; its entry is none that could be deleted"), false));
+    let discarded = match &found.compared {
+        Some(compared) => places.checker.discard(compared).await?,
+        None => false,
+    };
+    if !discarded {
+        return Ok((format!("{before}; its entry is none that could be deleted"), false));
     }
-    let mut after = places.settled(&[id]).await?;
-    let Some((_, after)) = after.pop() else { return Ok((format!("product {id}: {before} → entry deleted"), false)) };
+    let mut after = places.settled(&[found.id]).await?;
+    let Some(after) = after.pop() else { return Ok((format!("{before} → entry deleted"), false)) };
     let (now, repaired) = (after.sides.in_words(&found.sides), !after.differs());
     let now = if now.is_empty() && repaired { "the bytes are the same".to_owned() } else { now };
-    Ok((format!("product {id}: {before} → entry deleted → {now}"), repaired))
+    Ok((format!("{before} → entry deleted → {now}"), repaired))
 }
 
 /// How many things do not hold of views; the first are told. With `products` (all, ascending) the totals and hours are looked at too.

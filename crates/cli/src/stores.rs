@@ -125,15 +125,15 @@ impl Stores {
         Ok(ids.get(sku).copied())
     }
 
-    /// The ids of all products, or of `limit` at most, spread over the catalogue.
-    pub(crate) async fn product_ids(&self, limit: Option<usize>) -> Result<Vec<ProductId>, Failure> {
+    /// The ids of all products, ascending.
+    pub(crate) async fn product_ids(&self) -> Result<Vec<ProductId>, Failure> {
         let mut ids = Vec::new();
         loop {
             let after = ids.last().copied().map_or(0, ProductId::get);
             let page = products::page(&self.mysql, After::Id(after), PAGE).await?;
             ids.extend(page.iter().map(|product| product.id));
             if page.len() < PAGE as usize {
-                return Ok(spread(ids, limit));
+                return Ok(ids);
             }
         }
     }
@@ -264,13 +264,6 @@ fn written(product: &ImportedProduct, result: Result<Imported, catalog::Error>) 
     }
 }
 
-/// Every n-th, so that old and new products are among them.
-fn spread(ids: Vec<ProductId>, limit: Option<usize>) -> Vec<ProductId> {
-    let limit = limit.unwrap_or(ids.len()).max(1);
-    let step = ids.len().div_ceil(limit).max(1);
-    ids.into_iter().step_by(step).collect()
-}
-
 /// MySQL's numbers for: access denied, to a database, to a table, to an operation.
 const DENIED: [&str; 4] = ["ERROR 1045 ", "ERROR 1044 ", "ERROR 1142 ", "ERROR 1227 "];
 
@@ -310,15 +303,5 @@ mod tests {
         let away = storage::Error::new(Kind::Unavailable, "MySQL: connection refused");
         let failure = written(&product, Err(catalog::Error::Unavailable(away))).unwrap_err();
         assert_eq!((failure.exit, failure.message.as_str()), (Exit::Unreachable, "product 10000: MySQL: connection refused"));
-    }
-
-    #[test]
-    fn a_sample_is_spread_and_never_larger_than_asked() {
-        let ids = |count: u64| (1..=count).filter_map(|id| ProductId::new(id).ok()).collect::<Vec<_>>();
-        let picked = |count, limit| spread(ids(count), limit).into_iter().map(ProductId::get).collect::<Vec<_>>();
-        assert_eq!(picked(5, None), [1, 2, 3, 4, 5]);
-        assert_eq!(picked(10, Some(3)), [1, 5, 9]);
-        assert_eq!(picked(3, Some(100)), [1, 2, 3]);
-        assert_eq!(picked(0, Some(1)), [0; 0]);
     }
 }

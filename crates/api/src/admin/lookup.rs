@@ -1,7 +1,7 @@
 //! One product as MySQL, Redis and the API tell it, with what is known of its past: prices, views by the hour, movements of stock.
 
 use super::checks::places;
-use super::{of_catalog, of_read, within};
+use super::{flag, of_catalog, of_read, within};
 use crate::error::ApiError;
 use crate::input::fields::Fault;
 use crate::input::query;
@@ -65,8 +65,12 @@ struct Beside {
 }
 
 /// GET `/v1/admin/products/lookup?sku=85123A` or `?id=42`: MySQL decides what a SKU means, and a product that any place tells is shown.
+/// What differs is looked at again for seconds, unless `settle=false`: `settled` in the answer says whether it still may be a write
+/// in passing. So a page can show the first look at once, and the settled one when it is there.
 pub(super) async fn lookup(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
-    let name = Name::parse(query::parameters(&request, ["sku", "id"])?)?;
+    let [sku, id, settle] = query::parameters(&request, ["sku", "id", "settle"])?;
+    let name = Name::parse([sku, id])?;
+    let settle = flag("settle", settle, true)?;
     let stores = state.stores()?;
     let id = match &name {
         Name::Id(id) => *id,
@@ -75,11 +79,20 @@ pub(super) async fn lookup(request: HttpRequest, state: Data<State>) -> Result<H
             ids.get(sku).copied().ok_or_else(|| name.unknown())?
         }
     };
-    let found = within(COMPARE_LIMIT, places(stores).settled(&[id])).await?.map_err(of_catalog)?.pop();
-    let sides = found.map(|(_, found)| found.sides).filter(|sides| sides.mysql != Side::Absent || sides.differ());
-    let sides = sides.ok_or_else(|| name.unknown())?;
+    let places = places(stores);
+    let compare = async {
+        let mut found = places.first(&[id]).await?;
+        if settle {
+            places.settle(&mut found).await?;
+        }
+        Ok(found.pop())
+    };
+    let found = within(COMPARE_LIMIT, compare).await?.map_err(of_catalog)?;
+    let found = found.filter(|found| found.sides.mysql != Side::Absent || found.sides.differ()).ok_or_else(|| name.unknown())?;
     let beside = state.read(beside(stores, id)).await?.map_err(of_catalog)?;
-    Ok(HttpResponse::Ok().json(shown(id, &sides, beside)))
+    let mut told = shown(id, &found.sides, beside);
+    told["settled"] = json!(settle || !found.sides.differ());
+    Ok(HttpResponse::Ok().json(told))
 }
 
 async fn beside(stores: &Stores, id: ProductId) -> Result<Beside, catalog::Error> {

@@ -11,6 +11,7 @@ pub mod migrations;
 pub mod pause;
 pub mod price_batches;
 pub mod price_history;
+pub mod product_sample;
 pub mod products;
 pub mod reservations;
 pub mod server;

@@ -123,36 +123,6 @@ pub async fn existing(mysql: &MySql, ids: &[ProductId]) -> Result<BTreeSet<u64>,
     rows.into_iter().map(|mut row| take(&mut row, "id")).collect()
 }
 
-/// Ids of at most `count` products that are not deleted, ascending: all of them, or some that are spread over the catalogue, others
-/// each time.
-///
-/// # Errors
-/// MySQL is away.
-pub async fn sample(mysql: &MySql, count: u32) -> Result<Vec<ProductId>, Error> {
-    /// Places of one statement; each is one look into the primary key.
-    const AT_ONCE: usize = 100;
-    let first = format!("SELECT id FROM products WHERE deleted_at IS NULL ORDER BY id LIMIT {}", u64::from(count) + 1);
-    let all = ids(mysql, first).await?;
-    if all.len() as u64 <= u64::from(count) {
-        return Ok(all.into_iter().collect());
-    }
-    let last = ids(mysql, "SELECT id FROM products WHERE deleted_at IS NULL ORDER BY id DESC LIMIT 1".to_owned()).await?;
-    let (first, last) = (all.first().map_or(1, |id| id.get()), last.first().map_or(1, |id| id.get()));
-    let part = |number: u32| first + (u128::from(last.saturating_sub(first)) * u128::from(number) / u128::from(count)) as u64;
-    let places: Vec<u64> = (0..count).map(|number| fastrand::u64(part(number)..=part(number + 1))).collect();
-    let mut found = BTreeSet::new();
-    for places in places.chunks(AT_ONCE) {
-        let next = |place: &u64| format!("(SELECT id FROM products WHERE id >= {place} AND deleted_at IS NULL ORDER BY id LIMIT 1)");
-        found.extend(ids(mysql, places.iter().map(next).collect::<Vec<_>>().join(" UNION ")).await?);
-    }
-    Ok(found.into_iter().collect())
-}
-
-async fn ids(mysql: &MySql, sql: String) -> Result<BTreeSet<ProductId>, Error> {
-    let rows = mysql.rows(MysqlOp::Check, sql, ()).await?;
-    rows.into_iter().map(|mut row| product_id(take(&mut row, "id")?)).collect()
-}
-
 /// The ids of products that are not deleted, by SKU; unknown SKUs are left out.
 ///
 /// # Errors
