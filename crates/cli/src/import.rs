@@ -182,6 +182,7 @@ where
 fn recognise(path: &Path) -> Result<Layout, Failure> {
     let first = lines::open(path).and_then(|input| Records::new(input).next());
     let first = first.map_err(|fault| Failure::doing(format!("reading {}", path.display()), &fault))?;
+    let saved_as = lines::saved_as(first.as_ref().map(|first| first.text.as_slice()));
     match first {
         Some(first) if catalogue_file::recognises_ndjson(&first.text) => Ok(Layout::Ndjson),
         Some(Record { fields: Ok(fields), .. }) if catalogue_file::recognises_csv(&fields) => Ok(Layout::Csv),
@@ -189,8 +190,9 @@ fn recognise(path: &Path) -> Result<Layout, Failure> {
         _ => Err(Failure::new(
             Exit::Usage,
             format!(
-                "{}: the first line is neither a header that is known nor a JSON object; name the format with --format",
-                path.display()
+                "{}: {}",
+                path.display(),
+                saved_as.unwrap_or("the first line is neither a header that is known nor a JSON object; name the format with --format")
             ),
         )),
     }

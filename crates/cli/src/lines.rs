@@ -157,6 +157,23 @@ impl Records {
     }
 }
 
+/// What a first line that is no header of ours shows of the whole file: how spreadsheets save what is not read here.
+pub(crate) fn saved_as(first: Option<&[u8]>) -> Option<&'static str> {
+    let Some(text) = first else { return Some("the file is empty") };
+    let has = |byte| text.contains(&byte);
+    if has(0) {
+        Some("the file is UTF-16: save it as CSV UTF-8")
+    } else if has(b',') {
+        None
+    } else if has(b';') {
+        Some("its fields are parted by semicolons: save it with commas, and prices with a point")
+    } else if has(b'\t') {
+        Some("its fields are parted by tabs: save it with commas")
+    } else {
+        None
+    }
+}
+
 fn line_too_long() -> String {
     format!("the line is longer than {MAX_LINE_BYTES} bytes")
 }
@@ -253,6 +270,20 @@ mod tests {
     fn a_bom_line_ends_of_both_kinds_and_empty_lines_are_no_content() {
         assert_eq!(read(b"\xEF\xBB\xBFa,b\r\n\r\n1,2\n\n3,", 2), ["1 a|b", "3 1|2", "5 3|"]);
         assert_eq!(read(b"", 2), [""; 0]);
+    }
+
+    #[test]
+    fn a_first_line_of_another_form_says_how_the_file_is_to_be_saved() {
+        let semicolons = "its fields are parted by semicolons: save it with commas, and prices with a point";
+        assert_eq!(saved_as(Some(b"sku;amount;currency\n")), Some(semicolons));
+        assert_eq!(saved_as(Some(b"sku\tamount\n")), Some("its fields are parted by tabs: save it with commas"));
+        let utf_16 = "the file is UTF-16: save it as CSV UTF-8";
+        assert_eq!(saved_as(Some(b"\xFF\xFEs\0k\0u\0,\0a\0\r\0\n")), Some(utf_16));
+        assert_eq!(saved_as(Some(b"\xFE\xFF\0s\0k\0u\0\n")), Some(utf_16));
+        assert_eq!(saved_as(None), Some("the file is empty"));
+        for told_elsewhere in ["SKU,amount;x\n", "sku\n", "{}\n"] {
+            assert_eq!(saved_as(Some(told_elsewhere.as_bytes())), None, "{told_elsewhere:?}");
+        }
     }
 
     #[test]

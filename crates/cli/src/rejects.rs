@@ -59,7 +59,8 @@ impl Rejects {
             place = format!(", {MAX_SHOWN} of them shown: name a file with --errors-to to have them all");
         }
         if seen > 0 {
-            eprintln!("{seen} lines of {} were rejected{place}; {cure}", input.display());
+            let (lines, were) = if seen == 1 { ("line", "was") } else { ("lines", "were") };
+            eprintln!("{seen} {lines} of {} {were} rejected{place}; {cure}", input.display());
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ pub(crate) enum PriceVerb {
     /// Each product gets the price from before, or none if it had none. One whose price was changed afterwards, over the API or with plain SQL, keeps what it has. The undo is a batch too and can be taken back; its id is shown. It may be run again, after an outage too: what was restored before counts as changed since then. Exits 3 where some products were not restored, 5 where none was, as when all of them were restored before.
     Undo {
         /// Its id, as `price import` and the API show it
+        #[arg(value_parser = parse_batch)]
         batch: Uuid,
     },
 }
@@ -86,6 +87,10 @@ pub(crate) enum OnErrorArg {
     RejectAll,
     /// The others are set
     SkipFailed,
+}
+
+fn parse_batch(text: &str) -> Result<Uuid, String> {
+    text.parse().map_err(|_| "write the id of a batch, as `price import` and `price history` show it".to_owned())
 }
 
 fn parse_reason(text: &str) -> Result<String, String> {

@@ -43,10 +43,13 @@ pub(super) fn read(path: &Path) -> Result<Prices, Failure> {
     let mut records = Records::new(lines::open(path).map_err(failed)?);
     let header = records.next().map_err(failed)?;
     let line = header.as_ref().map_or(1, |header| header.line);
+    let saved_as = lines::saved_as(header.as_ref().map(|header| header.text.as_slice()));
     let columns = match header.map(|header| header.fields) {
         Some(fields) => fields.and_then(|fields| Columns::find(fields.iter())),
         None => Columns::find([]),
     };
+    // A file of another form has every fault at once: only its form helps.
+    let columns = columns.map_err(|fault| saved_as.map_or(fault, str::to_owned));
     let columns = columns.map_err(|fault| Failure::new(Exit::Usage, format!("{}: line {line}: {fault}", path.display())))?;
     records.expect_width(columns.count());
     let mut prices = Prices::default();
@@ -116,7 +119,9 @@ mod tests {
 
     #[test]
     fn a_header_that_is_none_is_told_with_its_line() {
-        for (text, said) in [("", "line 1: the column sku or product_id is missing"), ("\nsku,price\n", "line 2: the column \"price\"")] {
+        let semicolons = ("sku;amount;currency\nA;1,00;GBP\n", "line 1: its fields are parted by semicolons");
+        let utf_16 = ("s\0k\0u\0,\0a\0\r\0\n\0", "line 1: the file is UTF-16");
+        for (text, said) in [("", "line 1: the file is empty"), semicolons, utf_16, ("\nsku,price\n", "line 2: the column \"price\"")] {
             let failure = read_text("header", text).unwrap_err();
             assert!(failure.exit == Exit::Usage && failure.message.contains(said), "{failure:?}");
         }
