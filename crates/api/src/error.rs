@@ -83,7 +83,7 @@ pub(crate) enum ApiError {
     #[error("the reservation is {0}")]
     NotActive(ReservationState),
     /// 409: a request with the same key is under way, so that its outcome cannot be told yet.
-    #[error("a request with this Idempotency-Key is still under way")]
+    #[error("a request with this Idempotency-Key, or another write of its product, is still under way: send it again, with the same key")]
     InProgress,
     /// 409: a process runs one check at a time.
     #[error("a check is running already")]

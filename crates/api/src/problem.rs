@@ -80,7 +80,8 @@ problem_types! {
         "Set one with PUT on the same path.";
     UNKNOWN_ROUTE = "unknown-route", 404, "There is nothing at this path",
         "The path is not one of the API's routes.",
-        "Check the spelling; paths have no slash at their end and begin with /v1/.";
+        "Check the spelling; paths have no slash at their end and begin with /v1/, and /docs shows all of them. \
+         Console, metrics, health and admin routes are on the ops listener.";
     METHOD_NOT_ALLOWED = "method-not-allowed", 405, "This path does not have that method",
         "The path exists, but not with the method of the request.",
         "Use one of the methods in the Allow header.";

@@ -32,6 +32,9 @@ impl Json {
     /// # Errors
     /// [`ApiError::MalformedJson`], with line and column.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        if body.trim_ascii().is_empty() {
+            return Err(ApiError::MalformedJson("the body is empty".to_owned()));
+        }
         serde_json::from_slice(body).map_err(|error| ApiError::MalformedJson(error.to_string()))
     }
 
@@ -126,6 +129,14 @@ impl<'de> Deserialize<'de> for Json {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_body_is_told_as_such_and_not_as_a_place_in_it() {
+        for body in ["", " \r\n"] {
+            let said = Json::parse(body.as_bytes()).unwrap_err().to_string();
+            assert!(said.contains("the body is empty"), "{said}");
+        }
+    }
 
     #[test]
     fn what_is_no_json_is_malformed() {
