@@ -46,7 +46,11 @@ export async function product(visit) {
   await visit.step("product: is for everybody, light, dark and small", () => visit.look("product"));
   await visit.step("product: what differs in Redis is marked by a word, and is right again once it is invalidated", async () => {
     if (!(await visit.asks("spoil the entry of product 7"))) return;
+    const answered = (settle) => page.waitForResponse((response) => response.url().endsWith(`id=7&settle=${settle}`));
+    const [first, last] = [answered(false), answered(true)];
     await look("id:7");
+    assert.equal((await (await first).json()).settled, false, "shown at once");
+    assert.equal((await (await last).json()).settled, true);
     await visit.until("it differs", async () => (await places.getAttribute("data-differs")) === "true");
     await visit.shows(page.locator("tr[data-differs]").filter({ hasText: /price/i }).first(), /differs/);
     await visit.look("product-differs");

@@ -60,7 +60,7 @@ export async function token(visit) {
 
 /** Views come, and the one worker hangs. */
 export function stopped(visit) {
-  return noDrain(visit, /one worker is connected and applies nothing/);
+  return noDrain(visit, /the one worker that is connected hangs/);
 }
 
 /** Views come, and there is no worker. */

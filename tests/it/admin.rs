@@ -72,14 +72,11 @@ async fn the_queue_is_shown_paused_flushed_and_resumed_over_http() {
     let age = |value: &Value| value["age_seconds"].as_f64().unwrap();
     assert!(age(batch) >= queue["oldest_age_seconds"].as_f64().unwrap(), "of its oldest view: {batch}");
     assert_eq!([0, 1, 3].map(|number| sealed[number]["batch"].clone()), [json!(null), json!(null), json!(null)]);
-    let workers = eventually("the worker waits for more", SOON, async || {
-        let workers = ok(&get(&api, "/queue").await)["workers"].take();
-        (workers[0]["waits"] == true).then_some(workers)
-    })
-    .await;
+    let workers = ok(&get(&api, "/queue").await)["workers"].take();
     let Value::Object(told) = &workers[0] else { panic!("{workers}") };
     assert!(told["name"].as_str().unwrap().starts_with("inventory-worker:") && told["address"].as_str().unwrap().starts_with("127.0.0.1:"));
-    assert!(workers[1].is_null() && told["connected_seconds"].is_u64() && told.len() == 4, "{workers}");
+    let counted = ["connected_seconds", "silent_seconds"].map(|name| told[name].is_u64());
+    assert!(workers[1].is_null() && counted == [true; 2] && told["hangs"] == false && told.len() == 5, "{workers}");
     let not_to_list = redis::cmd("ACL").arg("SETUSER").arg("default").arg("-client|list").to_owned();
     not_to_list.exec_async(&mut shop.redis_connection().await).await.unwrap();
     assert_eq!(ok(&get(&api, "/queue").await)["workers"], json!(null), "the rest is told all the same");

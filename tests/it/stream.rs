@@ -139,11 +139,14 @@ async fn a_drain_that_hangs_is_told_with_the_command_that_mends_it() {
     for _ in 0..3 {
         shop.view(&api, 1).await;
     }
-    let told = stream.until("the drain has stopped", |now| now["verdict"]["alert"] == "InventoryDrainStopped").await;
+    let hangs = |now: &Value| now["verdict"]["sentence"].as_str().unwrap().contains("the one worker that is connected hangs");
+    let told = stream.until("the drain has stopped", |now| now["verdict"]["alert"] == "InventoryDrainStopped" && hangs(now)).await;
     let verdict = &told["verdict"];
     assert_eq!((&verdict["state"], &verdict["command"]), (&"trouble".into(), &"systemctl restart inventory-worker".into()));
     let sentence = verdict["sentence"].as_str().unwrap();
-    assert!(sentence.contains("one worker is connected and applies nothing. 3 views wait"), "{sentence}");
+    assert!(sentence.contains("hangs. 3 views wait"), "{sentence}");
+    let worker_told = api.get_ops("/v1/admin/queue").await.json()["workers"][0].take();
+    assert!(worker_told["hangs"] == true && worker_told["silent_seconds"].as_u64().unwrap() >= 10, "{worker_told}");
     worker.signal("CONT");
     stream.until("all is well again", |now| now["verdict"]["state"] == "well").await;
 }

@@ -81,7 +81,7 @@ function list(more) {
 
 function tilesOf(sample) {
   if (!sample) return [["accepted", "Views accepted", "not known yet"]];
-  const { accepted, persisted, pending, depth, capacity, dead, lost, drift, oldest_age: age, workers, p50, p99, redis_used: used, redis_limit: limit } = sample;
+  const { accepted, persisted, pending, depth, capacity, dead, lost, drift, oldest_age: age, workers, workers_hung: hung, p50, p99, redis_used: used, redis_limit: limit } = sample;
   const account = drift == null ? "its account is not known" : drift ? `the account is out by ${count(drift)}` : "the account adds up";
   const memory = limit > 0 ? `of ${bytes(limit)} (${share(used / limit)})` : "no limit is set";
   const missing = awayWords(sample);
@@ -98,7 +98,7 @@ function tilesOf(sample) {
     ["memory", "Memory of Redis", bytes(used), known(used, memory)],
     ["dead-letters", "Dead letters", count(sample.dead_letters), known(dead, `${counted(dead, "view")} set aside`), sample.dead_letters > 0 ? "watch" : ""],
     ["stores", "Stores", missing ?? "both answer", "MySQL and Redis", missing ? "trouble" : ""],
-    ["workers", "Workers", count(workers), sample.paused ? "held: the queue is paused" : known(workers, "connected"), workers === 0 ? "trouble" : ""],
+    ["workers", "Workers", count(workers), sample.paused ? "held: the queue is paused" : hung ? `${hung} of ${workers} ${verb(hung, "hangs", "hang")}` : known(workers, "connected"), workers === 0 || hung ? "trouble" : ""],
   ];
 }
 

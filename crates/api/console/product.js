@@ -34,13 +34,17 @@ export function product(page) {
     which.tell("");
     if (!found.hasChildNodes()) found.replaceChildren(h("p.hint", {}, "Looking it up…"));
     try {
-      const answer = await page.get(`/products/lookup?${parameters}`);
-      if (mine !== latest) return;
-      shown?.abort();
-      shown = new AbortController();
-      const focused = drop && document.activeElement === drop.button;
-      found.replaceChildren(...show(answer, shown.signal, (drop) => look(parameters, drop), drop));
-      if (focused) drop.button.focus();
+      // What differs may be a write that is under way, and takes seconds to settle: the first look is shown meanwhile.
+      for (const settle of [false, true]) {
+        const answer = await page.get(`/products/lookup?${parameters}&settle=${settle}`);
+        if (mine !== latest) return;
+        shown?.abort();
+        shown = new AbortController();
+        const focused = drop && document.activeElement === drop.button;
+        found.replaceChildren(...show(answer, shown.signal, (drop) => look(parameters, drop), drop));
+        if (focused) drop.button.focus();
+        if (answer.settled) return;
+      }
     } catch (problem) {
       if (problem?.name === "AbortError" || mine !== latest) return;
       found.replaceChildren();
@@ -73,7 +77,7 @@ function show(product, signal, again, drop) {
 }
 
 /** `drop` is the button whose click led here: it stays, with its words and the focus. */
-function places({ id, differs, fields }, again, before) {
+function places({ id, differs, settled, fields }, again, before) {
   const rows = fields.map((line) => {
     const verdict = line.differs ? mark("trouble", "differs") : mark("well", "the same");
     const of = (place) => h("td", { class: line.differs && plain(line[place]) !== plain(line.mysql) && "other" }, plain(line[place]));
@@ -81,21 +85,25 @@ function places({ id, differs, fields }, again, before) {
   });
   const differing = fields.filter((line) => line.differs).map((line) => line.field);
   const cached = fields.some((line) => line.redis != null);
-  const sentence = differs ? `They differ in ${differing.join(", ")}. MySQL is the truth: invalidate it in the cache, and the others say the same.` : "All that say something say the same.";
+  const sentence = !settled
+    ? `They differ in ${differing.join(", ")} at the first look. It may be a write under way: looked at again for some seconds…`
+    : differs
+      ? `They differ in ${differing.join(", ")}. MySQL is the truth: invalidate it in the cache, and the others say the same.`
+      : "All that say something say the same.";
   const drop = before ?? action("Invalidate in the cache", async () => {
     const { dropped } = await post("/cache/invalidate", { product_ids: [id] });
     await again(drop);
     return `Done: ${counted(dropped, "entry", "entries")} dropped; the next read asks MySQL.`;
   });
-  drop.button.className = differs ? "primary" : "";
+  drop.button.className = differs && settled ? "primary" : "";
   const element = section(
     "In three places",
-    h("p.told", {}, mark(differs ? "trouble" : "well", differs ? "Differs" : "The same"), " ", sentence, cached ? "" : " Redis has no entry: the next read makes one."),
+    h("p.told", {}, mark(!settled ? "watch" : differs ? "trouble" : "well", differs ? "Differs" : "The same"), " ", sentence, cached ? "" : " Redis has no entry: the next read makes one."),
     table("MySQL, Redis and the API side by side", ["Field", "MySQL", "Redis", "API", "Verdict"], rows),
-    h("p.hint", {}, "– is what a place does not say, or has as none. A write under way may differ for a moment: look again."),
+    h("p.hint", {}, "– is what a place does not say, or has as none."),
     drop.row,
   );
-  element.dataset.differs = differs;
+  element.dataset.differs = settled ? differs : "unsettled";
   return element;
 }
 

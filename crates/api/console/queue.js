@@ -1,6 +1,6 @@
 // Queue: where the accepted views are, by shard, and who takes them to MySQL; pause, resume and flush.
 
-import { action, awaited, command, dialog, field, fill, h, number, section, showFigures, table, tellFaults, when } from "./dom.js";
+import { action, awaited, command, dialog, field, fill, h, mark, number, section, showFigures, table, tellFaults, when } from "./dom.js";
 import { post } from "./api.js";
 import { LATE_SECONDS, now } from "./live.js";
 import { count, counted, duration, share } from "./words.js";
@@ -114,6 +114,6 @@ function shardTable(shards) {
 
 function workerTable(workers) {
   if (workers === null) return h("p.empty", {}, "Not known: Redis does not show its list of clients.");
-  const rows = workers.map((each) => [each.name, h("code", {}, each.address), duration(each.connected_seconds), each.waits ? "waits for views" : "is at work, or hangs"]);
-  return table("Workers", ["Name", "Address", number("Connected for"), "Does"], rows, "None is connected: views are accepted, and nobody takes them to MySQL. Start inventory-worker.");
+  const rows = workers.map((each) => [each.name, h("code", {}, each.address), duration(each.connected_seconds), each.hangs ? mark("trouble", `silent for ${duration(each.silent_seconds)}: it hangs`) : mark("well", "answers")]);
+  return table("Workers", ["Name", "Address", number("Connected for"), "State"], rows, "None is connected: views are accepted, and nobody takes them to MySQL. Start inventory-worker.");
 }

@@ -41,8 +41,8 @@ fn shard_json(number: usize, shard: &ShardDepth, now_ms: u64) -> Value {
     json!({"shard": number, "entries": shard.entries, "views_waiting": shard.views_waiting, "batch": batch})
 }
 
-/// `waits`: for views, which tells nothing of how it fares when there are some.
 fn worker_json(worker: Worker) -> Value {
-    let Worker { name, address, connected_seconds, waits } = worker;
-    json!({"name": name, "address": address, "connected_seconds": connected_seconds, "waits": waits})
+    let hangs = worker.hangs();
+    let Worker { name, address, connected_seconds, silent_seconds } = worker;
+    json!({"name": name, "address": address, "connected_seconds": connected_seconds, "silent_seconds": silent_seconds, "hangs": hangs})
 }

@@ -49,6 +49,8 @@ pub(crate) struct Sample {
     pub(crate) paused: bool,
     /// Connected to Redis; `None` where Redis does not tell.
     pub(crate) workers: Option<usize>,
+    /// Of these, those that hang.
+    pub(crate) workers_hung: Option<usize>,
 }
 
 /// What the process has counted until one moment.
@@ -102,6 +104,7 @@ impl Sampler {
         sample.capacity = u64::try_from(queue.capacity.get()).unwrap_or_default();
         sample.dead_letters = u64::try_from(queue.dead_letters.get()).unwrap_or_default();
         sample.workers = workers.map(<[Worker]>::len);
+        sample.workers_hung = workers.map(|workers| workers.iter().filter(|worker| worker.hangs()).count());
         if let Some(first) = self.counts.front() {
             let seconds = now.at.duration_since(first.at).as_secs_f64();
             let answered = now.answered.seconds.since(&first.answered.seconds);
@@ -158,6 +161,10 @@ mod tests {
     use storage::status::Depth;
     use telemetry::metrics::{Registry, RouteSpec};
 
+    fn worker(silent_seconds: u64) -> Worker {
+        Worker { name: "inventory-worker:7".into(), address: "127.0.0.1:50000".into(), connected_seconds: 60, silent_seconds }
+    }
+
     fn sampler(registry: &Registry) -> Sampler {
         let spec = RouteSpec { method: "GET", route: "/x", statuses: &[200] };
         Sampler::new(Sources {
@@ -183,11 +190,11 @@ mod tests {
         cache.requests[CacheResult::Hit].add(3);
         cache.requests[CacheResult::Bypass].add(1);
         let least = inner.elapsed().as_secs_f64();
-        let sample = sampler.take(&Look::default(), Some(&[]));
+        let sample = sampler.take(&Look::default(), Some(&[worker(1), worker(44)]));
         let seconds = 100.0 / sample.requests;
         assert!(least <= seconds && seconds <= outer.elapsed().as_secs_f64(), "{seconds} s between the two");
         assert!((sample.errors * 100.0 - sample.requests).abs() < 1e-6, "{sample:?}");
-        assert_eq!((sample.hit_ratio, sample.workers), (Some(0.75), Some(0)));
+        assert_eq!((sample.hit_ratio, sample.workers, sample.workers_hung), (Some(0.75), Some(2), Some(1)));
         assert_eq!(sample.p99, Some(0.0025), "the upper end of its bucket");
         assert!(sample.p50 < sample.p99 && sample.p50 > Some(0.001), "{sample:?}");
         // One of the window was taken.
@@ -217,7 +224,8 @@ mod tests {
         let expected = serde_json::json!({
             "at": null, "oldest_age": null, "accepted": 110, "persisted": 70, "pending": 20, "dead": 11, "lost": 7, "drift": 2, "depth": 5,
             "capacity": 90, "in_flight": 3, "dead_letters": 8, "hit_ratio": null, "p50": null, "p99": null, "requests": 0.0, "errors": 0.0,
-            "redis_used": 1_000, "redis_limit": 2_000, "mysql_up": true, "redis_up": false, "paused": true, "workers": null
+            "redis_used": 1_000, "redis_limit": 2_000, "mysql_up": true, "redis_up": false, "paused": true, "workers": null,
+            "workers_hung": null
         });
         assert_eq!(told, expected);
     }

@@ -83,8 +83,22 @@ pub(super) fn judge(seen: &Seen<'_>) -> Verdict {
     Verdict { first, more: findings.collect() }
 }
 
-const RULES: [fn(&Seen<'_>) -> Option<Finding>; 13] =
-    [starting, mysql_away, redis_away, paused, drain_stopped, drift, nearly_full, late, failing, slow, memory_high, lost, dead_letters];
+const RULES: [fn(&Seen<'_>) -> Option<Finding>; 14] = [
+    starting,
+    mysql_away,
+    redis_away,
+    paused,
+    drain_stopped,
+    workers_missing,
+    drift,
+    nearly_full,
+    late,
+    failing,
+    slow,
+    memory_high,
+    lost,
+    dead_letters,
+];
 
 impl Seen<'_> {
     fn newest(&self) -> &Sample {
@@ -249,11 +263,13 @@ fn drain_stopped(seen: &Seen<'_>) -> Option<Finding> {
     } else {
         format!("for {}, since {}", span(unmoved), clock(sample.at - unmoved, sample.at))
     };
-    let (who, remedy) = match sample.workers {
-        Some(0) => ("no worker is connected".to_owned(), START),
-        Some(1) => ("one worker is connected and applies nothing".to_owned(), RESTART),
-        Some(workers) => (format!("{workers} workers are connected and apply nothing"), RESTART),
-        None => ("whether a worker is connected is not known".to_owned(), RESTART),
+    let (who, remedy) = match (sample.workers, sample.workers_hung) {
+        (Some(0), _) => ("no worker is connected".to_owned(), START),
+        (Some(1), Some(1)) => ("the one worker that is connected hangs".to_owned(), RESTART),
+        (Some(1), _) => ("one worker is connected and applies nothing".to_owned(), RESTART),
+        (Some(workers), Some(hung)) if hung == workers => (format!("all {workers} workers hang"), RESTART),
+        (Some(workers), _) => (format!("{workers} workers are connected and apply nothing"), RESTART),
+        (None, _) => ("whether a worker is connected is not known".to_owned(), RESTART),
     };
     let sentence = format!(
         "The drain has stopped: no view has reached MySQL {how_long}, and {who}. {} in Redis{}, safe but not counted yet.",
@@ -261,6 +277,24 @@ fn drain_stopped(seen: &Seen<'_>) -> Option<Finding> {
         of_capacity(sample)
     );
     Some(finding(State::Trouble, "InventoryDrainStopped", sentence, remedy, "systemctl restart inventory-worker"))
+}
+
+/// Before views wait for them, or while others make up for them.
+fn workers_missing(seen: &Seen<'_>) -> Option<Finding> {
+    let (workers, hung) = (seen.newest().workers?, seen.newest().workers_hung?);
+    let lasts = |holds: fn(&Sample) -> bool| seen.seconds_of(holds) >= STUCK_SECONDS;
+    let (alert, sentence, remedy) = if lasts(|sample| sample.workers == Some(0)) {
+        ("InventoryWorkerAbsent", "No worker is connected: views are accepted, and will wait in Redis.".to_owned(), START)
+    } else if lasts(|sample| sample.workers_hung.is_some_and(|hung| hung > 0)) {
+        let sentence = match workers {
+            1 => "The one worker hangs: views are accepted, and will wait in Redis.".to_owned(),
+            _ => format!("{hung} of {workers} workers {}: the queue page says which.", if hung == 1 { "hangs" } else { "hang" }),
+        };
+        (if hung == workers { "InventoryWorkerAbsent" } else { "InventoryTargetDown" }, sentence, RESTART)
+    } else {
+        return None;
+    };
+    (!seen.is_stuck()).then(|| finding(State::Watch, alert, sentence, remedy, "systemctl restart inventory-worker"))
 }
 
 const START: &str =

@@ -1,6 +1,6 @@
-//! Which workers are connected, as Redis tells it: each keeps one connection that waits for tickets, under a name of its own.
+//! Which workers are connected, as Redis tells it: each keeps one connection that asks for tickets, under a name of its own.
 //!
-//! A worker that hangs keeps its connection, so that being listed is not yet being at work.
+//! A worker that hangs keeps its connection, but no longer asks.
 
 use super::Node;
 use crate::Error;
@@ -17,16 +17,26 @@ pub struct Worker {
     /// Address and port that it comes from.
     pub address: String,
     pub connected_seconds: u64,
-    /// Whether it waits for a ticket at this moment; otherwise it drains, or hangs.
-    pub waits: bool,
+    /// Since it last asked for a ticket, which it does every second whatever else it is at.
+    pub silent_seconds: u64,
 }
 
-/// The name under which this process waits for tickets.
+/// A worker that has been silent for so long hangs, or cannot reach Redis.
+const SILENT_SECONDS: u64 = 5;
+
+impl Worker {
+    #[must_use]
+    pub fn hangs(&self) -> bool {
+        self.silent_seconds >= SILENT_SECONDS
+    }
+}
+
+/// The name under which this process asks for tickets.
 pub(super) fn own_name() -> String {
     format!("{NAME}{}", std::process::id())
 }
 
-/// Who waits for tickets, the longest connected first.
+/// Who asks for tickets, the longest connected first.
 ///
 /// # Errors
 /// As any command. A user without the right to list clients is refused, which is `Bug`.
@@ -39,7 +49,7 @@ pub async fn workers(queue: &Node) -> Result<Vec<Worker>, Error> {
     Ok(workers)
 }
 
-/// One line of the list: `id=3 addr=127.0.0.1:50002 name=… age=12 … flags=b … cmd=blpop …`.
+/// One line of the list: `id=3 addr=127.0.0.1:50002 name=… age=12 idle=0 … cmd=blpop …`.
 /// <https://redis.io/docs/latest/commands/client-list/>
 fn parse(line: &str) -> Option<Worker> {
     let field = |name: &str| line.split(' ').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
@@ -48,7 +58,7 @@ fn parse(line: &str) -> Option<Worker> {
         name: name.to_owned(),
         address: field("addr")?.to_owned(),
         connected_seconds: field("age")?.parse().ok()?,
-        waits: field("flags")?.contains('b'),
+        silent_seconds: field("idle")?.parse().ok()?,
     })
 }
 
@@ -57,16 +67,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_worker_is_told_by_its_name() {
-        let line = |name: &str, flags: &str| {
+    fn a_worker_is_told_by_its_name_and_one_that_hangs_by_its_silence() {
+        let line = |name: &str, idle: u64| {
             format!(
-                "id=7 addr=10.1.2.3:50002 laddr=10.1.2.1:6379 fd=9 name={name} age=61 idle=0 flags={flags} db=0 sub=0 cmd=blpop user=default"
+                "id=7 addr=10.1.2.3:50002 laddr=10.1.2.1:6379 fd=9 name={name} age=61 idle={idle} flags=b db=0 sub=0 cmd=blpop user=default"
             )
         };
-        let worker = |waits| Worker { name: "inventory-worker:12".into(), address: "10.1.2.3:50002".into(), connected_seconds: 61, waits };
-        assert_eq!(parse(&line("inventory-worker:12", "b")), Some(worker(true)));
-        assert_eq!(parse(&line("inventory-worker:12", "N")), Some(worker(false)));
-        assert_eq!(parse(&line("", "b")), None);
+        let worker = |silent_seconds| Worker {
+            name: "inventory-worker:12".into(),
+            address: "10.1.2.3:50002".into(),
+            connected_seconds: 61,
+            silent_seconds,
+        };
+        assert_eq!(parse(&line("inventory-worker:12", 1)), Some(worker(1)));
+        assert_eq!([4, 5].map(|seconds| worker(seconds).hangs()), [false, true]);
+        assert_eq!(parse(&line("", 0)), None);
         assert_eq!(parse("# nothing"), None);
     }
 }

@@ -25,6 +25,7 @@ fn well(ago: usize) -> Sample {
         mysql_up: true,
         redis_up: true,
         workers: Some(1),
+        workers_hung: Some(0),
         ..Sample::default()
     }
 }
@@ -89,6 +90,42 @@ fn since_when_the_drain_moves_nothing_is_said_only_where_it_was_seen() {
     let always = |_: usize, sample: &mut Sample| sample.persisted = Some(7);
     let sentence = told(always, None).first.sentence;
     assert!(sentence.contains("no view has reached MySQL for at least 89 s, and one worker"), "{sentence}");
+}
+
+#[test]
+fn workers_that_hang_or_are_not_there_are_told_before_views_wait_for_them() {
+    let of = |seconds: usize, workers: usize, hung: usize| {
+        told(
+            move |ago, sample| {
+                if ago <= seconds {
+                    (sample.workers, sample.workers_hung) = (Some(workers), Some(hung));
+                }
+            },
+            None,
+        )
+    };
+    for (workers, hung, alert, sentence) in [
+        (0, 0, "InventoryWorkerAbsent", "No worker is connected: views are accepted, and will wait in Redis."),
+        (1, 1, "InventoryWorkerAbsent", "The one worker hangs: views are accepted, and will wait in Redis."),
+        (3, 1, "InventoryTargetDown", "1 of 3 workers hangs: the queue page says which."),
+        (3, 2, "InventoryTargetDown", "2 of 3 workers hang: the queue page says which."),
+        (2, 2, "InventoryWorkerAbsent", "2 of 2 workers hang: the queue page says which."),
+    ] {
+        let verdict = of(10, workers, hung);
+        assert_eq!((verdict.first.state, alerts(&verdict)), (State::Watch, vec![alert]), "{verdict:?}");
+        assert_eq!((&*verdict.first.sentence, verdict.first.command), (sentence, Some("systemctl restart inventory-worker")));
+        assert_eq!(of(9, workers, hung).first.state, State::Well, "it may be a restart");
+    }
+    let stuck = |ago: usize, sample: &mut Sample| {
+        if ago <= 60 {
+            (sample.persisted, sample.pending) = (Some(900_000), Some(40_000));
+            (sample.workers, sample.workers_hung) = (Some(1), Some(1));
+        }
+    };
+    let verdict = told(stuck, None);
+    assert_eq!(alerts(&verdict)[0], "InventoryDrainStopped");
+    assert!(verdict.first.sentence.contains("and the one worker that is connected hangs. "), "{verdict:?}");
+    assert!(!alerts(&verdict).contains(&"InventoryWorkerAbsent"), "said once: {verdict:?}");
 }
 
 #[test]
