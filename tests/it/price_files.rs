@@ -1,6 +1,6 @@
 //! `price import` and `price undo`: the prices of a file, set in batches through the stores and taken back.
 
-use harness::{Outcome, Program, Proxy, SOON, Shop, eventually};
+use harness::{Outcome, Program, Proxy, SOON, Shop, ShopOptions, eventually};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -72,6 +72,26 @@ async fn a_file_of_any_length_is_set_and_readers_see_it_at_once() {
     assert_eq!(statuses(&undone.json(0)).len(), 2_500);
     assert_eq!((at(&shop, "1").await, shop.number(actors).await), (2_500, 5_000));
     assert!(api.see(2_500).await.is(3, "1.00"));
+}
+
+#[tokio::test]
+async fn an_undo_reads_what_its_batch_wrote_and_not_the_rest_of_the_history() {
+    let shop = Shop::with(ShopOptions { own_mysql: true, ..ShopOptions::default() }).await;
+    shop.products(2_000).await;
+    // As after much was written at once: MySQL's idea of the table is of long ago.
+    shop.run("ALTER TABLE price_history STATS_AUTO_RECALC = 0").await;
+    let rest = "INSERT INTO price_history (product_id, version, price, currency, batch) \
+                SELECT p.id, 1, 1.0, 'GBP', UUID() FROM products p JOIN products q WHERE q.id <= 50";
+    shop.run(rest).await;
+    let report = import(&shop, &file(2_000, "2.00", (1, "P1,2.00,GBP")), &[]).await.json(0);
+    let reads = async || {
+        let rows: Vec<(String, String)> = shop.rows("SHOW GLOBAL STATUS LIKE 'Handler_read%'").await;
+        rows.into_iter().map(|(_, count)| count.parse::<u64>().unwrap()).sum::<u64>()
+    };
+    let before = reads().await;
+    assert_eq!(undo(&shop, &report["batch"]).await.json(0).as_array().unwrap().len(), 2_000);
+    let read = reads().await - before;
+    assert!(read < 50_000, "{read} reads for 2,000 of 102,000 rows");
 }
 
 #[tokio::test]

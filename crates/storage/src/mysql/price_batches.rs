@@ -117,9 +117,11 @@ pub async fn changed_by(mysql: &MySql, batch: Uuid, after: u64, limit: usize) ->
 /// As any statement.
 pub async fn changes_of(tx: &mut Tx, batch: Uuid, ids: &BTreeSet<ProductId>) -> Result<HashMap<ProductId, PastChange>, Error> {
     let list = number_list(ids.iter().map(|id| id.get()));
+    // The index is named because MariaDB, whose figures of the table are old after much was written, read all of it for each thousand.
     let sql = format!(
         "SELECT h.id, h.product_id, h.price, h.currency, h.before_price, h.before_currency, l.id AS last, l.batch, l.reason \
-         FROM price_history h JOIN price_history l ON l.id = (SELECT MAX(id) FROM price_history WHERE product_id = h.product_id) \
+         FROM price_history h FORCE INDEX (price_history_batch) JOIN price_history l \
+         ON l.id = (SELECT id FROM price_history WHERE product_id = h.product_id ORDER BY id DESC LIMIT 1) \
          WHERE h.batch = '{batch}' AND h.product_id IN ({list}) ORDER BY h.id"
     );
     tx.rows(&sql, ()).await?.into_iter().map(of_history).collect()
