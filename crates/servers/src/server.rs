@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use crate::process::Process;
@@ -73,7 +73,12 @@ impl Server {
 
     /// Whether it runs; false after `kill` or `stop`, and when it died by itself.
     pub fn is_running(&mut self) -> bool {
-        self.process.exited().is_none()
+        self.exited().is_none()
+    }
+
+    /// How it ended, if it did.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.process.exited()
     }
 
     /// SIGKILL, and wait until it is gone. The data stay.

@@ -64,7 +64,7 @@ impl Console {
         Ok(console)
     }
 
-    /// Until Ctrl-C, or until something dies by itself; leaves the last figures on the screen.
+    /// Until Ctrl-C, or until something cannot be kept running; leaves the last figures on the screen.
     pub(super) fn obey(&mut self, stack: &mut Stack) -> Result<()> {
         let ended = loop {
             let step = self.step(stack).and_then(|typed| match typed {
@@ -86,7 +86,7 @@ impl Console {
     /// what was typed.
     pub(super) fn step(&mut self, stack: &mut Stack) -> Result<Option<String>> {
         self.stop.check()?;
-        stack.check()?;
+        stack.look_after(&Part::ALL, &self.stop)?;
         self.traffic.look_after(stack)?;
         if self.watch.is_none() && self.watch_ended.elapsed() > RETRY {
             self.start_watch()?;
@@ -103,6 +103,14 @@ impl Console {
             Err(_) => self.show_stale(),
         }
         Ok(typed)
+    }
+
+    /// A step of which nothing can be typed, because of what is going on.
+    pub(super) fn wait(&mut self, stack: &mut Stack, because: &str) -> Result<()> {
+        if self.step(stack)?.is_some() {
+            say(format!("not yet: {because}"));
+        }
+        Ok(())
     }
 
     fn word(&mut self, word: &str, stack: &mut Stack) -> Result<()> {

@@ -1,13 +1,16 @@
-//! What `up` runs: two servers, two programs; how each is started, killed and ended.
+//! What `up` runs: two servers, two programs; how each is started, killed, started again and ended.
 
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use servers::{Mysql, MysqlOptions, Process, Redis, RedisOptions, free_port};
+use signal_hook::consts::SIGKILL;
 
+use super::lives::{LASTING, Lives, SHORT_LIVES};
 use super::{Stop, http};
 use crate::place::Place;
 use crate::screen::{live, say};
@@ -18,17 +21,19 @@ const END_DEADLINE: Duration = Duration::from_secs(30);
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 const DATABASE: &str = "inventory";
 
-/// The four that can be killed by typing their name.
+/// The four that can be killed, by typing their name or from elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    Worker,
     Redis,
     Mysql,
     Api,
+    Worker,
 }
 
 impl Part {
-    pub(super) const ALL: [Self; 4] = [Self::Worker, Self::Redis, Self::Mysql, Self::Api];
+    /// Those first that the others need to be ready.
+    pub(super) const ALL: [Self; 4] = [Self::Redis, Self::Mysql, Self::Api, Self::Worker];
+    const SERVERS: [Self; 2] = [Self::Redis, Self::Mysql];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -47,6 +52,8 @@ pub(super) struct Stack {
     mysql: Option<Mysql>,
     api: Option<Process>,
     worker: Option<Process>,
+    /// In the order of `Part`.
+    lives: [Lives; 4],
 }
 
 #[derive(Default)]
@@ -59,7 +66,7 @@ struct Ports {
 impl Stack {
     pub(super) fn new(place: Place) -> Self {
         let ports = Ports::default();
-        Self { place, ports, redis: None, mysql: None, api: None, worker: None }
+        Self { place, ports, redis: None, mysql: None, api: None, worker: None, lives: Default::default() }
     }
 
     pub(super) fn place(&self) -> &Place {
@@ -89,7 +96,11 @@ impl Stack {
         let (redis, redis_error) = split(redis);
         let (mysql, mysql_error) = split(mysql);
         (self.redis, self.mysql) = (redis, mysql);
-        redis_error.or(mysql_error).map_or(Ok(()), |error| Err(error.into()))
+        if let Some(error) = redis_error.or(mysql_error) {
+            return Err(error.into());
+        }
+        Part::SERVERS.into_iter().for_each(|part| self.lives(part).serves(Instant::now()));
+        Ok(())
     }
 
     /// API and worker, on their usual ports if those are free.
@@ -186,7 +197,9 @@ impl Stack {
         command
     }
 
+    /// Because its name was typed; such a death is not held against it.
     pub(super) fn kill(&mut self, part: Part) -> Result<u32> {
+        *self.lives(part) = Lives::default();
         let pid = match part {
             Part::Redis => self.redis.as_mut().map(|it| (it.pid(), it.kill())),
             Part::Mysql => self.mysql.as_mut().map(|it| (it.pid(), it.kill())),
@@ -196,47 +209,101 @@ impl Stack {
         pid.map(|(pid, ())| pid).ok_or_else(|| format!("{} does not run", part.name()).into())
     }
 
-    /// After `kill`: starts it again as it was, and waits until it serves.
+    /// After it ended: starts it as it was, and waits until it serves. An error once it may not be tried again.
     pub(super) fn start_again(&mut self, part: Part, stop: &Stop) -> Result<()> {
+        loop {
+            let started = self.start(part, stop);
+            stop.check()?;
+            match started {
+                Ok(()) => return Ok(()),
+                Err(error) if !self.lives(part).ended(Instant::now()) => return Err(given_up(part, &error.to_string()).into()),
+                Err(_) => say(format!("{} did not come up: trying again", part.name())),
+            }
+        }
+    }
+
+    fn start(&mut self, part: Part, stop: &Stop) -> Result<()> {
         match part {
-            Part::Redis => return Ok(self.redis.as_mut().map_or(Ok(()), |redis| redis.restart())?),
-            Part::Mysql => return Ok(self.mysql.as_mut().map_or(Ok(()), |mysql| mysql.restart())?),
+            Part::Redis => self.redis.as_mut().map_or(Ok(()), |redis| redis.restart())?,
+            Part::Mysql => self.mysql.as_mut().map_or(Ok(()), |mysql| mysql.restart())?,
             Part::Api => self.api = Some(self.program("api")?),
             Part::Worker => self.worker = Some(self.program("worker")?),
+        }
+        if Part::SERVERS.contains(&part) {
+            self.lives(part).serves(Instant::now());
+            return Ok(());
         }
         self.wait_for(part, stop)
     }
 
+    /// A program is ready once its servers are, so these are looked after meanwhile.
     fn wait_for(&mut self, part: Part, stop: &Stop) -> Result<()> {
         let (process, port) = match part {
-            Part::Api => (self.api.as_mut(), self.ports.api_ops),
-            _ => (self.worker.as_mut(), self.ports.worker_ops),
+            Part::Api => (self.api.take(), self.ports.api_ops),
+            _ => (self.worker.take(), self.ports.worker_ops),
         };
-        let Some(process) = process else { return Ok(()) };
-        let ready = |_| stop.check().is_err() || http::is_ok(port, "/readyz");
-        process.wait_ready(READY_DEADLINE, ready)?;
-        stop.check()
+        let Some(mut process) = process else { return Ok(()) };
+        let mut servers = Ok(());
+        let waited = process.wait_ready(READY_DEADLINE, |_| {
+            servers = stop.check().and_then(|()| self.look_after(&Part::SERVERS, stop));
+            servers.is_err() || http::is_ok(port, "/readyz")
+        });
+        if waited.is_err() {
+            // Alive, but not ready: the next one needs its ports.
+            process.kill();
+        }
+        match part {
+            Part::Api => self.api = Some(process),
+            _ => self.worker = Some(process),
+        }
+        servers?;
+        waited?;
+        self.lives(part).serves(Instant::now());
+        Ok(())
     }
 
-    /// An error about the first of the four that died without being asked to.
-    pub(super) fn check(&mut self) -> Result<()> {
-        let gone = "died by itself";
-        if let Some(redis) = self.redis.as_mut()
-            && !redis.is_running()
-        {
-            return Err(redis.error(format!("redis {gone}")).into());
-        }
-        if let Some(mysql) = self.mysql.as_mut()
-            && !mysql.is_running()
-        {
-            return Err(mysql.error(format!("mysql {gone}")).into());
-        }
-        for program in [&mut self.api, &mut self.worker].into_iter().flatten() {
-            if let Some(status) = program.exited() {
-                return Err(program.error(format!("{} {gone} ({status})", program.name())).into());
+    /// Starts again what ended without being asked to. An error once it may not be tried again.
+    pub(super) fn look_after(&mut self, parts: &[Part], stop: &Stop) -> Result<()> {
+        for &part in parts {
+            let Some((pid, status)) = self.ended(part) else { continue };
+            stop.check()?;
+            // Nothing kills itself with -9; the rest may have been asked to end, or be a fault of its own.
+            let how = if status.signal() == Some(SIGKILL) { "was killed from elsewhere" } else { "ended, not by us" };
+            let what = format!("{} (process {pid}) {how} ({status})", part.name());
+            if !self.lives(part).ended(Instant::now()) {
+                return Err(given_up(part, &self.error(part, what)).into());
             }
+            say(format!("{what}: starting it again"));
+            let start = Instant::now();
+            self.start_again(part, stop)?;
+            say(format!("{} is back after {:.2} s", part.name(), start.elapsed().as_secs_f64()));
         }
         Ok(())
+    }
+
+    /// The process of one of the four and how it ended, if it did.
+    fn ended(&mut self, part: Part) -> Option<(u32, ExitStatus)> {
+        match part {
+            Part::Redis => self.redis.as_mut().and_then(|it| Some((it.pid(), it.exited()?))),
+            Part::Mysql => self.mysql.as_mut().and_then(|it| Some((it.pid(), it.exited()?))),
+            Part::Api => self.api.as_mut().and_then(|it| Some((it.pid(), it.exited()?))),
+            Part::Worker => self.worker.as_mut().and_then(|it| Some((it.pid(), it.exited()?))),
+        }
+    }
+
+    /// With its command line and the end of its log.
+    fn error(&self, part: Part, what: String) -> String {
+        let error = match part {
+            Part::Redis => self.redis.as_ref().map(|it| it.error(&what)),
+            Part::Mysql => self.mysql.as_ref().map(|it| it.error(&what)),
+            Part::Api => self.api.as_ref().map(|it| it.error(&what)),
+            Part::Worker => self.worker.as_ref().map(|it| it.error(&what)),
+        };
+        error.map_or(what, |error| error.to_string())
+    }
+
+    fn lives(&mut self, part: Part) -> &mut Lives {
+        &mut self.lives[part as usize]
     }
 
     /// Ends everything in the order in which nothing is cut off: API (answers what it has), worker (settles the batch in hand), then the servers.
@@ -312,6 +379,10 @@ impl Stack {
     }
 }
 
+fn given_up(part: Part, error: &str) -> String {
+    format!("{} is not started again, as {SHORT_LIVES} starts in a row did not last {LASTING:?}: {error}", part.name())
+}
+
 fn split<T, E>(result: std::result::Result<T, E>) -> (Option<T>, Option<E>) {
     match result {
         Ok(value) => (Some(value), None),
@@ -326,4 +397,64 @@ fn usual_port(whose: &str, usual: u16) -> Result<u16> {
     let other = free_port()?;
     say(format!("port {usual} is taken: {whose} is on {other}"));
     Ok(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use servers::wait_until;
+
+    use super::*;
+
+    fn stack(name: &str) -> Stack {
+        let target = std::env::temp_dir().join(format!("xtask-up-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(target.join("up")).unwrap();
+        Stack::new(Place { root: target.clone(), programs: target.clone(), target })
+    }
+
+    fn remove(stack: Stack) {
+        let target = stack.place.target.clone();
+        drop(stack);
+        std::fs::remove_dir_all(target).unwrap();
+    }
+
+    /// As somebody in another terminal does it.
+    fn kill_from_elsewhere(stack: &mut Stack, part: Part, pid: u32) {
+        let killed = Command::new("sh").args(["-c", &format!("kill -9 {pid}")]).status().unwrap();
+        assert!(killed.success());
+        assert!(wait_until(Duration::from_secs(10), || stack.ended(part).is_some()));
+    }
+
+    #[test]
+    fn servers_killed_from_elsewhere_at_once_are_started_again_where_they_were() {
+        let mut stack = stack("killed");
+        stack.start_servers().unwrap();
+        let addresses = |stack: &Stack| (stack.redis.as_ref().unwrap().url(), stack.mysql.as_ref().unwrap().url(DATABASE));
+        let pids = |stack: &Stack| [stack.redis.as_ref().unwrap().pid(), stack.mysql.as_ref().unwrap().pid()];
+        let (before, [redis, mysql]) = (addresses(&stack), pids(&stack));
+        kill_from_elsewhere(&mut stack, Part::Redis, redis);
+        kill_from_elsewhere(&mut stack, Part::Mysql, mysql);
+        stack.look_after(&Part::ALL, &Stop(Arc::default())).unwrap();
+        assert_eq!(Part::ALL.map(|part| stack.ended(part)), [None; 4]);
+        assert_eq!(addresses(&stack), before);
+        let [redis_now, mysql_now] = pids(&stack);
+        assert!(redis_now != redis && mysql_now != mysql);
+        remove(stack);
+    }
+
+    #[test]
+    fn what_cannot_start_again_is_given_up_with_its_name_its_status_and_the_end_of_its_log() {
+        let mut stack = stack("given-up");
+        let dir = stack.place.up().join("redis");
+        let redis = stack.redis.insert(Redis::start(RedisOptions { dir: dir.clone(), ..Default::default() }).unwrap());
+        let pid = redis.pid();
+        let log = dir.join("appendonlydir/appendonly.aof.manifest");
+        std::fs::write(log, "no manifest\n").unwrap();
+        kill_from_elsewhere(&mut stack, Part::Redis, pid);
+        let error = stack.look_after(&Part::ALL, &Stop(Arc::default())).unwrap_err().to_string();
+        assert!(error.starts_with("redis is not started again, as 3 starts in a row did not last 5s: "), "{error}");
+        assert!(error.contains("redis-server ended at start (exit status: 1)") && error.contains(">>> 'no manifest'"), "{error}");
+        remove(stack);
+    }
 }
