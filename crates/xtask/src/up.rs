@@ -12,7 +12,7 @@ mod lives;
 mod stack;
 mod traffic;
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -26,10 +26,14 @@ use crate::screen::{grouped, live, say};
 use crate::{Result, json, need};
 use figures::Figures;
 use live::Console;
-use stack::Stack;
+use stack::{Part, Stack};
 
 /// The worker needs a fraction of a second; a busy two-core machine gets a minute.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
+/// Where products are compared for longer than this, it is said why one waits.
+const COMPARED_AT_ONCE: Duration = Duration::from_secs(3);
+/// The comparison looks at so much together that a busy machine takes a second for it.
+const CUT_SHORT_DEADLINE: Duration = Duration::from_secs(5);
 
 pub(crate) fn run() -> Result<()> {
     say("inventory: Redis, MySQL, API and worker, fed with a month of real trade");
@@ -90,7 +94,7 @@ fn bring_up(stack: &mut Stack, stop: &Stop) -> Result<()> {
         replay(stack, &mut console, stop)?;
     }
     let figures = wait_until_drained(stack, &mut console, stop)?;
-    report(stack, &figures)?;
+    report(stack, &mut console, stop, &figures)?;
     console.obey(stack)
 }
 
@@ -150,8 +154,8 @@ fn wait_until_drained(stack: &mut Stack, console: &mut Console, stop: &Stop) -> 
     let end = Instant::now() + DRAIN_DEADLINE;
     loop {
         stop.check()?;
-        let printed = output(stack, &["queue", "status", "-o", "json"]);
-        match printed.and_then(|printed| Figures::parse(&printed)) {
+        let figures = figures(stack);
+        match figures {
             Ok(figures) if figures.pending == 0 => return Ok(figures),
             Ok(figures) if Instant::now() >= end => {
                 let (pending, log) = (grouped(figures.pending), stack.place().up().join("worker.log"));
@@ -167,21 +171,64 @@ fn wait_until_drained(stack: &mut Stack, console: &mut Console, stop: &Stop) -> 
 }
 
 /// Measured figures only: what does not add up is printed as it is.
-fn report(stack: &Stack, figures: &Figures) -> Result<()> {
+fn report(stack: &mut Stack, console: &mut Console, stop: &Stop, figures: &Figures) -> Result<()> {
+    let compared = compare(stack, console, stop)?;
     live("");
-    let check = output(stack, &["check", "--full", "-o", "json"])?;
-    let field = |name: &str| json::count(&check, name).ok_or_else(|| format!("`inventoryctl check` did not print {name}: {check}"));
-    let compared = grouped(field("products_compared")?);
     say(format!("\nviews {}", figures.sum()));
-    match field("mismatches")? {
-        0 => say(format!("prices {compared} products compared: API = Redis = MySQL\n")),
-        some => say(format!("prices {compared} products compared: {} DIFFER between API, Redis and MySQL\n", grouped(some))),
-    }
+    say(format!("{compared}\n"));
     stack.say_curl_lines();
     stack.say_shell_line()?;
     say("type worker, redis, mysql or api (kills it with -9 under load), traffic, help\n");
     live(figures.line());
     Ok(())
+}
+
+/// Whether API, Redis and MySQL say the same of all products, in words.
+fn compare(stack: &mut Stack, console: &mut Console, stop: &Stop) -> Result<String> {
+    let mut check = stack.inventoryctl("check", &["check", "--full", "-o", "json"])?;
+    let (start, mut said) = (Instant::now(), false);
+    while check.exited().is_none() {
+        let waited = console.wait(stack, "all products are being compared");
+        if waited.is_err() && stop.asked() {
+            // It prints how far it came. Killed at the deadline it does not.
+            let _ = check.stop(CUT_SHORT_DEADLINE);
+            say(compared(None, &stack.output_of("check")));
+        }
+        waited?;
+        if !said && start.elapsed() > COMPARED_AT_ONCE {
+            say("comparing all products: API, Redis, MySQL");
+            said = true;
+        }
+    }
+    let code = check.exited().and_then(|status| status.code());
+    let words = compared(code, &stack.output_of("check"));
+    if is_complete(code) {
+        return Ok(words);
+    }
+    // What it asks may have been killed: that is said first, and is no reason to end all.
+    stack.look_after(&Part::ALL, stop)?;
+    Ok(format!("{words}\n{}", check.error("`inventoryctl check --full` failed")))
+}
+
+/// The words for what `inventoryctl check` printed before it ended with this code.
+fn compared(code: Option<i32>, report: &str) -> String {
+    let [compared, mismatches] = ["products_compared", "mismatches"].map(|name| json::count(report, name));
+    let products = compared.map_or("? products".to_owned(), |compared| format!("{} products", grouped(compared)));
+    let verdict = match mismatches {
+        Some(0) => "API = Redis = MySQL".to_owned(),
+        Some(some) => format!("{} DIFFER between API, Redis and MySQL", grouped(some)),
+        None => "?".to_owned(),
+    };
+    match (compared, is_complete(code)) {
+        (_, true) => format!("prices {products} compared: {verdict}"),
+        (Some(_), false) => format!("prices {products} compared, the rest not: cut short; of these {verdict}"),
+        (None, false) => "prices not known to be the same: the comparison was cut short".to_owned(),
+    }
+}
+
+/// `check` ends with 5 where something differs; with anything else it did not come to its end.
+fn is_complete(code: Option<i32>) -> bool {
+    matches!(code, Some(0 | 5))
 }
 
 /// Runs an `inventoryctl` command whose end may take a while.
@@ -206,16 +253,13 @@ fn succeeded(process: &mut Process, stop: &Stop) -> Result<()> {
     }
 }
 
-/// What a quick `inventoryctl` command prints. `check` exits with 5 where something differs, and
-/// prints its figures all the same.
-fn output(stack: &Stack, arguments: &[&str]) -> Result<String> {
-    let mut command: Command = stack.command("inventoryctl");
-    let output = command.args(arguments).stdin(Stdio::null()).output()?;
+fn figures(stack: &Stack) -> Result<Figures> {
+    let mut command = stack.command("inventoryctl");
+    let output = command.args(["queue", "status", "-o", "json"]).stdin(Stdio::null()).output()?;
     if output.stdout.is_empty() {
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(format!("`inventoryctl {}` failed: {errors}", arguments.join(" ")).into());
+        return Err(format!("`inventoryctl queue status` failed: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    Figures::parse(&String::from_utf8_lossy(&output.stdout))
 }
 
 #[cfg(test)]
@@ -231,5 +275,21 @@ mod tests {
             assert!(!only_unanswered(Some(3), &one), "{one}");
         }
         assert!(!only_unanswered(Some(1), report) && !only_unanswered(None, report) && !only_unanswered(Some(3), ""));
+    }
+
+    const ALIKE: &str = r#"{"products_compared":59700,"mismatches":0}"#;
+
+    #[test]
+    fn a_comparison_that_came_to_its_end_says_what_it_found() {
+        assert_eq!(compared(Some(0), ALIKE), "prices 59,700 products compared: API = Redis = MySQL");
+        let differ = ALIKE.replace(r#""mismatches":0"#, r#""mismatches":2"#);
+        assert_eq!(compared(Some(5), &differ), "prices 59,700 products compared: 2 DIFFER between API, Redis and MySQL");
+    }
+
+    #[test]
+    fn a_comparison_that_was_cut_short_says_so() {
+        let words = "prices 59,700 products compared, the rest not: cut short; of these API = Redis = MySQL";
+        assert_eq!([compared(None, ALIKE), compared(Some(1), ALIKE)], [words, words]);
+        assert_eq!(compared(Some(7), ""), "prices not known to be the same: the comparison was cut short");
     }
 }
