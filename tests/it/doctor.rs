@@ -92,6 +92,7 @@ async fn cured(shop: &Shop, subject: &str, check: &str) {
 async fn a_healthy_shop_deviates_nowhere_to_any_of_its_users() {
     let shop = own_mysql().await;
     let (api, worker) = (shop.api().await, shop.worker().await);
+    eventually("the worker asks for views", SOON, async || (examine(&shop).await.state("redis", "workers") == "ok").then_some(())).await;
     for (user, program) in [("inventory_api", "api"), ("inventory_worker", "worker"), ("inventory_migrate", "migrate")] {
         let found = examine_as(user, &shop, &["--api-ops-listen", ops(&api)]).await;
         assert_eq!((found.outcome.code, found.deviating()), (Some(0), vec![]), "{user}: {:?}", found.outcome);
@@ -271,6 +272,42 @@ async fn a_cache_that_is_no_primary_and_a_queue_that_has_a_replica_are_found() {
 }
 
 #[tokio::test]
+async fn a_worker_that_ended_is_missed_more_when_views_wait_for_one() {
+    let shop = own_mysql().await;
+    let found = examine(&shop).await;
+    assert_eq!(
+        (found.outcome.code, found.deviating(), found.state("redis", "workers")),
+        (Some(0), vec![], "note"),
+        "nothing was started yet"
+    );
+    shop.products(1).await;
+    let (api, mut worker) = (shop.api().await, shop.worker().await);
+    let until = async |state: &str, words: &str| {
+        eventually(words, SOON, async || {
+            let found = examine(&shop).await;
+            let row = found.row("redis", "workers");
+            (row["state"] == state && row["found"] == words).then_some(found)
+        })
+        .await
+    };
+    assert_eq!(until("ok", "one is connected").await.outcome.code, Some(0));
+    let other = shop.worker().await;
+    until("ok", "2 are connected").await;
+    drop(other);
+    worker.kill();
+    assert_eq!(until("warn", "none is connected, and nothing waits for one").await.outcome.code, Some(5));
+    shop.view(&api, 1).await;
+    until("bad", "none is connected, and 1 view waits for one").await;
+    shop.view(&api, 1).await;
+    let found = until("bad", "none is connected, and 2 views wait for one").await;
+    assert_eq!((found.outcome.code, found.deviating()), (Some(5), vec!["redis workers bad".to_owned()]));
+    assert_eq!(found.cure("redis", "workers", "shell"), ["systemctl start inventory-worker"]);
+    assert!(found.cure("redis", "workers", "do")[0].contains("journalctl -u inventory-worker"), "{:?}", found.outcome);
+    worker.restart().await;
+    assert_eq!(until("ok", "one is connected").await.outcome.code, Some(0));
+}
+
+#[tokio::test]
 async fn a_prefix_of_another_database_is_found_and_the_printed_setting_cures_it() {
     let shop = Shop::start().await;
     assert_eq!(examine(&shop).await.state("redis", "owner"), "ok", "nobody's yet");
@@ -288,10 +325,12 @@ async fn a_prefix_of_another_database_is_found_and_the_printed_setting_cures_it(
 async fn without_config_a_redis_is_judged_by_info_and_no_password_is_shown() {
     let redis_options = RedisOptions { append_fsync: AppendFsync::Off, ..RedisOptions::default() };
     let shop = Shop::with(ShopOptions { redis: redis_options, ..ShopOptions::default() }).await;
-    redis(&shop, &["ACL", "SETUSER", "managed", "on", ">hunter2", "~*", "+@all", "-config"]).await;
+    redis(&shop, &["ACL", "SETUSER", "managed", "on", ">hunter2", "~*", "+@all", "-config", "-client"]).await;
     let url = format!("redis://managed:hunter2@127.0.0.1:{}/0", shop.redis.port());
     let found = examine_as("inventory_api", &shop, &["--redis-url", &url]).await;
     assert_eq!((found.state("redis", "config"), found.state("redis", "aof")), ("note", "bad"));
+    let workers = found.row("redis", "workers");
+    assert!(workers["state"] == "note" && workers["found"].as_str().unwrap().starts_with("not examined: "), "{workers}");
     assert!(found.rows.iter().all(|row| row["check"] != "idle"), "{:?}", found.outcome);
     assert!(found.outcome.stdout.contains("--user managed") && !format!("{:?}", found.outcome).contains("hunter2"));
 }

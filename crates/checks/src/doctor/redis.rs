@@ -83,6 +83,8 @@ pub(super) const CHECKS: &[Check<Facts>] = &[
         rests: "A process that comes finds a connection: each API has one or two, each worker some more." },
     Check { name: "owner", judge: owner,
         rests: "The key prefix belongs to one database: no other worker drains our views." },
+    Check { name: "workers", judge: workers,
+        rests: "Views that were accepted come to MySQL." },
     Check { name: "separate", judge: separate,
         rests: "The cache's memory is not the queue's." },
     Check { name: "clock", judge: |facts| clocks::redis(&facts.server.clock),
@@ -294,6 +296,35 @@ fn owner(facts: &Facts) -> Option<Verdict> {
     let verdict = verdict.cure(Setting, format!("INVENTORY_KEY_PREFIX={prefix}-2"));
     let delete = format!("{} DEL {}", facts.place.redis_cli, owner_key(prefix));
     Some(verdict.cure(Do, format!("or, if that database is gone and its queue is empty: {delete}")))
+}
+
+fn workers(facts: &Facts) -> Option<Verdict> {
+    if !facts.has_queue() {
+        return None;
+    }
+    match &facts.server.workers {
+        Ok(0) => {}
+        Ok(1) => return Some(Verdict::ok("one is connected")),
+        Ok(connected) => return Some(Verdict::ok(format!("{connected} are connected"))),
+        Err(error) => {
+            let verdict = Verdict::note(format!("not examined: {error}")).lost("Whether a worker is connected is not known.");
+            return Some(verdict.cure(Do, "let this user run it: ACL SETUSER <user> +client|list"));
+        }
+    }
+    let later = "Nothing yet: views that are accepted from now on wait in Redis, and are refused with 503 when the queue is full.";
+    let verdict = match (&facts.server.waiting, &facts.server.owner) {
+        (Ok(0), Ok(None)) => Verdict::note("none is connected; no process has used this queue yet").lost("Nothing yet."),
+        (Ok(0), _) => Verdict::warn("none is connected, and nothing waits for one").lost(later),
+        (Ok(waiting), _) => {
+            let wait = if *waiting == 1 { "1 view waits".to_owned() } else { format!("{waiting} views wait") };
+            let lost = "Nothing while Redis keeps them: a worker counts them, once. Until then reports that read MySQL lack them, and \
+                        when the queue is full views are refused with 503.";
+            Verdict::bad(format!("none is connected, and {wait} for one")).lost(lost)
+        }
+        (Err(error), _) => Verdict::warn(format!("none is connected; what waits is not examined: {error}")).lost(later),
+    };
+    let verdict = verdict.cure(Shell, "systemctl start inventory-worker");
+    Some(verdict.cure(Do, "if it ends again, its log says why: journalctl -u inventory-worker -n 50"))
 }
 
 fn separate(facts: &Facts) -> Option<Verdict> {

@@ -42,6 +42,8 @@ fn facts(roles: Roles, other: &[(&'static str, &'static str)]) -> Facts {
         info: INFO.into_iter().chain(info).collect(),
         config: Ok(CONFIG.into_iter().chain(config).collect()),
         owner: Ok(Some("d".into())),
+        workers: Ok(1),
+        waiting: Ok(7),
         clock: Ok(Clock { ahead_ms: 0, within_ms: 0 }),
     };
     let place = Place { name: "h:1/0".into(), redis_cli: "redis-cli -h h -p 1".into() };
@@ -146,6 +148,34 @@ fn a_prefix_belongs_to_one_database() {
     assert_eq!(one(&facts).state, State::Note);
     facts.server.owner = Ok(None);
     assert!(deviating(&facts).is_empty(), "the first process takes it");
+}
+
+#[test]
+fn a_missing_worker_is_as_bad_as_what_waits_for_one() {
+    let refused = || Error::new(Kind::Bug, "Redis: NOPERM");
+    let mut facts = facts(Roles::Both, &[]);
+    facts.server.workers = Ok(0);
+    for (waiting, owner, state, found) in [
+        (Ok(500), Ok(Some("d".into())), State::Bad, "none is connected, and 500 views wait for one"),
+        (Ok(1), Ok(None), State::Bad, "none is connected, and 1 view waits for one"),
+        (Ok(0), Ok(Some("d".into())), State::Warn, "none is connected, and nothing waits for one"),
+        (Ok(0), Err(refused()), State::Warn, "none is connected, and nothing waits for one"),
+        (Ok(0), Ok(None), State::Note, "none is connected; no process has used this queue yet"),
+        (Err(refused()), Ok(Some("d".into())), State::Warn, "none is connected; what waits is not examined: Redis: NOPERM"),
+    ] {
+        (facts.server.waiting, facts.server.owner) = (waiting, owner);
+        let all = deviating(&facts);
+        let row = all.iter().find(|row| row.check == "workers").unwrap();
+        assert_eq!((row.state, &*row.found), (state, found));
+        assert_eq!(row.cure[0].line, "systemctl start inventory-worker");
+    }
+    facts.roles = Roles::Cache;
+    assert!(deviating(&facts).iter().all(|row| row.check != "workers"), "a cache has no worker");
+    facts.roles = Roles::Both;
+    (facts.server.workers, facts.server.owner) = (Err(refused()), Ok(Some("d".into())));
+    let found = one(&facts);
+    assert_eq!((found.check, found.state, &*found.found), ("workers", State::Note, "not examined: Redis: NOPERM"));
+    assert!(found.cure[0].line.ends_with("+client|list"), "{found:?}");
 }
 
 #[test]

@@ -5,11 +5,13 @@
 use super::errors::of_driver;
 use super::greeting::CONNECT_LIMIT;
 use super::keys::Keys;
+use super::workers;
 use crate::fields::{Clock, Fields};
 use crate::watch::now_ms;
 use crate::{Error, Kind};
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, cmd};
+use domain::Shards;
 use std::time::Duration;
 
 /// How long one reply may take. Long enough for a server that stalls, short enough for somebody who waits.
@@ -38,6 +40,10 @@ pub struct Server {
     pub config: Result<Fields, Error>,
     /// Id of the deployment that owns the key prefix, if it is taken.
     pub owner: Result<Option<String>, Error>,
+    /// How many workers are connected.
+    pub workers: Result<usize, Error>,
+    /// Views in the queue. Those of a batch whose worker died between COMMIT and settle are among them.
+    pub waiting: Result<u64, Error>,
     pub clock: Result<Clock, Error>,
 }
 
@@ -101,6 +107,8 @@ pub async fn examine(url: &str, prefix: &str) -> Result<Server, Error> {
         info,
         config: settings(&mut connection).await,
         owner: ask(&mut connection, cmd("GET").arg(owner_key(prefix))).await,
+        workers: connected_workers(&mut connection).await,
+        waiting: waiting(&mut connection, prefix).await,
         clock: clock(&mut connection).await,
     })
 }
@@ -117,6 +125,24 @@ async fn settings(connection: &mut MultiplexedConnection) -> Result<Fields, Erro
         all.extend(pairs);
     }
     Ok(all.into_iter().collect())
+}
+
+async fn connected_workers(connection: &mut MultiplexedConnection) -> Result<usize, Error> {
+    let list: String = ask(connection, cmd("CLIENT").arg("LIST").arg("TYPE").arg("normal")).await?;
+    let is_worker =
+        |line: &&str| line.split(' ').any(|field| field.strip_prefix("name=").is_some_and(|name| name.starts_with(workers::NAME)));
+    Ok(list.lines().filter(is_worker).count())
+}
+
+/// Asks for as many shards as there can be: how many there are only MySQL knows, which may be away.
+async fn waiting(connection: &mut MultiplexedConnection, prefix: &str) -> Result<u64, Error> {
+    let keys = Keys::new(prefix, Shards::new(Shards::MAX).expect("a queue may have so many"));
+    let mut pipeline = ::redis::pipe();
+    for queue in keys.shards().all().map(|shard| keys.queue(shard)) {
+        pipeline.get(&queue.waiting).hget(&queue.sums, "=");
+    }
+    let views: Vec<Option<i64>> = pipeline.query_async(connection).await.map_err(|error| of_driver(&error))?;
+    Ok(views.into_iter().flatten().map(|views| views.max(0) as u64).sum())
 }
 
 async fn clock(connection: &mut MultiplexedConnection) -> Result<Clock, Error> {
