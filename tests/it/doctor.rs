@@ -456,6 +456,22 @@ async fn what_the_user_may_not_see_is_a_note_with_the_grant_until_it_has_the_rig
 }
 
 #[tokio::test]
+async fn a_trigger_that_the_user_may_not_see_is_left_to_who_may() {
+    let shop = own_mysql().await;
+    shop.run("SET GLOBAL log_bin_trust_function_creators = 1").await;
+    assert_eq!(shop.ctl_as("inventory_migrate", None, &["migrate"]).await.code, Some(0));
+    for user in ["inventory_api", "inventory_worker"] {
+        let found = examine_as(user, &shop, &[]).await;
+        let row = found.row("mysql", "version_trigger");
+        assert_eq!((&row["state"], &row["found"]), (&json!("note"), &json!("this user may not see it")), "{user}");
+        assert!(found.cure("mysql", "version_trigger", "do")[0].contains("`inventoryctl doctor`"), "{row}");
+    }
+    for user in ["inventory_migrate", "root"] {
+        assert_eq!(examine_as(user, &shop, &[]).await.state("mysql", "version_trigger"), "ok", "{user}");
+    }
+}
+
+#[tokio::test]
 async fn people_read_what_deviates_and_programs_every_field() {
     let shop = own_mysql().await;
     shop.run("SET GLOBAL sync_binlog = 0").await;

@@ -218,8 +218,8 @@ fn version_trigger(facts: &Facts) -> Option<Verdict> {
         Err(error) => return Some(grants::unseen(server, error, "TRIGGER", "products")),
     }
     if !grants::has(server, "TRIGGER", "products") {
-        let verdict = Verdict::note("not to be seen without the right TRIGGER on products");
-        return Some(verdict.cure(Do, "ask as the user that migrates: `inventoryctl migrate status`"));
+        let verdict = Verdict::note("this user may not see it");
+        return Some(verdict.cure(Do, "to know, run `inventoryctl doctor` as an administrator, or as the user that migrates"));
     }
     let verdict = Verdict::note("not there").lost(format!("Nothing of the cache; {LOST_WITHOUT_TRIGGER}."));
     Some(verdict.cure(Sql, version_trigger::line(&server.database, &server.user)))
