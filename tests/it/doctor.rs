@@ -472,6 +472,19 @@ async fn a_trigger_that_the_user_may_not_see_is_left_to_who_may() {
 }
 
 #[tokio::test]
+async fn a_user_that_has_no_right_yet_is_led_to_the_grants_and_not_to_the_password() {
+    let shop = Shop::start().await;
+    let user = format!("{}_no_right", shop.database());
+    shop.run(&format!("CREATE USER {user}@'%'")).await;
+    let found = examine_as(&user, &shop, &[]).await;
+    assert_eq!((found.outcome.code, found.state("mysql", "reached")), (Some(6), "bad"));
+    assert!(found.row("mysql", "reached")["found"].as_str().unwrap().contains("ERROR 1044 "), "{:?}", found.outcome);
+    let cure = found.cure("mysql", "reached", "do").join("; ");
+    assert!(cure.contains("deploy/grants.sql") && !cure.contains("password"), "{cure}");
+    shop.run(&format!("DROP USER {user}@'%'")).await;
+}
+
+#[tokio::test]
 async fn people_read_what_deviates_and_programs_every_field() {
     let shop = own_mysql().await;
     shop.run("SET GLOBAL sync_binlog = 0").await;

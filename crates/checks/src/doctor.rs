@@ -109,8 +109,13 @@ async fn examine_mysql(stores: &StoreArgs, mysql: &MySql) -> (Examined, Option<S
 fn mysql_away(place: &str, error: &Error) -> (Failed, Verdict) {
     let lost = "Cached products are read, everything else of them is answered 503; views are accepted until the queue is full.";
     let verdict = Verdict::bad(format!("{place}: {error}")).lost(lost);
-    if mysql_server::is_denied(error) {
+    if mysql_server::is_wrong_login(error) {
         let cure = "set user and password right in INVENTORY_MYSQL_URL (or the file of INVENTORY_MYSQL_URL_FILE)";
+        return (Failed::NotAllowed, verdict.cure(Do, cure));
+    }
+    if mysql_server::is_denied(error) {
+        let cure = "the server knows this user, who has no right there yet: run deploy/grants.sql as an administrator, with the names of \
+                    your database and users in it; its head says what comes before";
         return (Failed::NotAllowed, verdict.cure(Do, cure));
     }
     if mysql_server::is_unknown_database(error) {

@@ -82,6 +82,12 @@ pub fn is_denied(error: &Error) -> bool {
     error.code().is_some_and(|code| DENIED.contains(&code))
 }
 
+/// Whether the server knows no such user, or not with this password.
+#[must_use]
+pub fn is_wrong_login(error: &Error) -> bool {
+    error.code() == Some(1045)
+}
+
 /// Whether the server is there and the database is not.
 #[must_use]
 pub fn is_unknown_database(error: &Error) -> bool {
