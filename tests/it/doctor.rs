@@ -355,6 +355,8 @@ async fn a_store_that_is_away_is_a_row_and_the_rest_is_examined() {
     shop.mysql.as_mut().unwrap().kill();
     let found = examine(&shop).await;
     assert_eq!((found.outcome.code, found.state("mysql", "reached"), found.state("redis", "aof")), (Some(7), "bad", "ok"));
+    let why = found.row("mysql", "reached")["found"].as_str().unwrap();
+    assert!(why.ends_with(": MySQL: Connection refused (os error 111)"), "{why}");
 }
 
 #[tokio::test]

@@ -360,7 +360,11 @@ const LOCK_NOWAIT: u16 = 3572;
 pub(crate) const DUPLICATE_KEY: u16 = 1062;
 
 fn of_driver(error: &mysql_async::Error) -> Error {
-    let message = format!("MySQL: {error}");
+    let message = match error {
+        // The driver says twice that it is one of input and output, which the reason needs not once.
+        mysql_async::Error::Io(mysql_async::IoError::Io(error)) => format!("MySQL: {error}"),
+        error => format!("MySQL: {error}"),
+    };
     match error {
         mysql_async::Error::Server(server) => Error::new(of_server(server.code, &server.state), message).with_code(server.code),
         mysql_async::Error::Io(_) | mysql_async::Error::Driver(_) => Error::new(Kind::Unavailable, message),
@@ -439,6 +443,13 @@ mod tests {
             [["it's \\ \"so\"".into(), 7_u64.into(), None::<String>.into()], ["é\0\n".into(), (-1_i64).into(), [0xFF_u8, 0][..].into()]];
         assert_eq!(values_list(rows), r#"('it\'s \\ \"so\"',7,NULL),('é\0\n',-1,0xFF00)"#);
         assert_eq!(values_list::<1>([]), "");
+    }
+
+    #[test]
+    fn a_lost_connection_is_said_in_the_words_of_the_system_alone() {
+        let refused = std::io::Error::from_raw_os_error(111);
+        let said = of_driver(&mysql_async::Error::Io(mysql_async::IoError::Io(refused)));
+        assert_eq!((said.kind(), said.to_string().as_str()), (Kind::Unavailable, "MySQL: Connection refused (os error 111)"));
     }
 
     #[test]
