@@ -105,10 +105,10 @@ impl Seen<'_> {
         self.samples.back().expect("judged after a sample was added")
     }
 
-    /// Why a store is away, without its name and the layers that the words came through.
+    /// Why a store is away, without its name and the number that the system gives to the reason.
     fn reason(&self, store: &str) -> String {
         let told = self.report.components.get(store).and_then(|component| component.reason.as_deref()).unwrap_or("no answer");
-        let cause = told.trim_start_matches("MySQL: ").trim_start_matches("Redis: ").replace("Input/output error: ", "");
+        let cause = told.trim_start_matches("MySQL: ").trim_start_matches("Redis: ");
         cause.split(" (os error ").next().unwrap_or_default().to_owned()
     }
 

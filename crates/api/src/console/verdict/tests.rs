@@ -190,8 +190,7 @@ fn a_server_that_is_not_there_is_to_be_started_and_one_that_hangs_to_be_examined
         let redis = verdict.more.into_iter().next().unwrap();
         (verdict.first.sentence, verdict.first.command.unwrap(), redis.sentence, redis.command.unwrap())
     };
-    let refused = "Input/output error: Input/output error: Connection refused (os error 111)";
-    let mut report = reported(&format!("MySQL: {refused}"), "Redis: Connection refused (os error 111)");
+    let mut report = reported("MySQL: Connection refused (os error 111)", "Redis: Connection refused (os error 111)");
     let (mysql, start_mysql, redis, start_redis) = told(report.clone());
     assert!(mysql.starts_with("MySQL is away (Connection refused): "), "{mysql}");
     assert!(redis.starts_with("Redis is away (Connection refused): "), "{redis}");
