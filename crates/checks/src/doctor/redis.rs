@@ -302,13 +302,21 @@ fn workers(facts: &Facts) -> Option<Verdict> {
     if !facts.has_queue() {
         return None;
     }
-    match &facts.server.workers {
-        Ok(0) => {}
-        Ok(1) => return Some(Verdict::ok("one is connected")),
-        Ok(connected) => return Some(Verdict::ok(format!("{connected} are connected"))),
+    let (connected, hung) = match &facts.server.workers {
+        Ok(workers) => (workers.len(), workers.iter().filter(|worker| worker.hangs()).count()),
         Err(error) => {
             let verdict = Verdict::note(format!("not examined: {error}")).lost("Whether a worker is connected is not known.");
             return Some(verdict.cure(Do, "let this user run it: ACL SETUSER <user> +client|list"));
+        }
+    };
+    match (connected, hung) {
+        (0, _) => {}
+        (1, 0) => return Some(Verdict::ok("one is connected")),
+        (connected, 0) => return Some(Verdict::ok(format!("{connected} are connected"))),
+        (connected, hung) => {
+            let found = format!("{hung} of {connected} {}: silent for seconds", if hung == 1 { "hangs" } else { "hang" });
+            let lost = if hung == connected { "Views wait in Redis until one works again." } else { "Nothing: the others make up for it." };
+            return Some(Verdict::warn(found).lost(lost).cure(Shell, "systemctl restart inventory-worker"));
         }
     }
     let later = "Nothing yet: views that are accepted from now on wait in Redis, and are refused with 503 when the queue is full.";

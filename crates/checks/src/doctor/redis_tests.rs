@@ -3,6 +3,7 @@
 use super::super::finding::{Finding, State, Subject, judge};
 use super::*;
 use storage::fields::{Clock, Fields};
+use storage::redis::workers::Worker;
 use storage::{Error, Kind};
 
 const INFO: [(&str, &str); 16] = [
@@ -35,6 +36,10 @@ const CONFIG: [(&str, &str); 7] = [
 ];
 
 /// A server in order but for these facts, which are settings where CONFIG has such a name.
+fn worker(silent_seconds: u64) -> Worker {
+    Worker { name: "inventory-worker:7".into(), address: "h:9".into(), connected_seconds: 60, silent_seconds }
+}
+
 fn facts(roles: Roles, other: &[(&'static str, &'static str)]) -> Facts {
     let is_setting = |name: &str| CONFIG.iter().any(|(known, _)| *known == name);
     let (config, info): (Vec<_>, Vec<_>) = other.iter().copied().partition(|(name, _)| is_setting(name));
@@ -42,7 +47,7 @@ fn facts(roles: Roles, other: &[(&'static str, &'static str)]) -> Facts {
         info: INFO.into_iter().chain(info).collect(),
         config: Ok(CONFIG.into_iter().chain(config).collect()),
         owner: Ok(Some("d".into())),
-        workers: Ok(1),
+        workers: Ok(vec![worker(1)]),
         waiting: Ok(7),
         clock: Ok(Clock { ahead_ms: 0, within_ms: 0 }),
     };
@@ -154,7 +159,7 @@ fn a_prefix_belongs_to_one_database() {
 fn a_missing_worker_is_as_bad_as_what_waits_for_one() {
     let refused = || Error::new(Kind::Bug, "Redis: NOPERM");
     let mut facts = facts(Roles::Both, &[]);
-    facts.server.workers = Ok(0);
+    facts.server.workers = Ok(Vec::new());
     for (waiting, owner, state, found) in [
         (Ok(500), Ok(Some("d".into())), State::Bad, "none is connected, and 500 views wait for one"),
         (Ok(1), Ok(None), State::Bad, "none is connected, and 1 view waits for one"),
@@ -168,6 +173,12 @@ fn a_missing_worker_is_as_bad_as_what_waits_for_one() {
         let row = all.iter().find(|row| row.check == "workers").unwrap();
         assert_eq!((row.state, &*row.found), (state, found));
         assert_eq!(row.cure[0].line, "systemctl start inventory-worker");
+    }
+    for (silent, found) in [([1, 44], "1 of 2 hangs: silent for seconds"), ([9, 44], "2 of 2 hang: silent for seconds")] {
+        facts.server.workers = Ok(silent.map(worker).into());
+        let all = deviating(&facts);
+        let row = all.iter().find(|row| row.check == "workers").unwrap();
+        assert_eq!((row.state, &*row.found, &*row.cure[0].line), (State::Warn, found, "systemctl restart inventory-worker"));
     }
     facts.roles = Roles::Cache;
     assert!(deviating(&facts).iter().all(|row| row.check != "workers"), "a cache has no worker");

@@ -5,7 +5,7 @@
 use super::errors::of_driver;
 use super::greeting::CONNECT_LIMIT;
 use super::keys::Keys;
-use super::workers;
+use super::workers::{self, Worker};
 use crate::fields::{Clock, Fields};
 use crate::watch::now_ms;
 use crate::{Error, Kind};
@@ -40,8 +40,8 @@ pub struct Server {
     pub config: Result<Fields, Error>,
     /// Id of the deployment that owns the key prefix, if it is taken.
     pub owner: Result<Option<String>, Error>,
-    /// How many workers are connected.
-    pub workers: Result<usize, Error>,
+    /// Those that are connected.
+    pub workers: Result<Vec<Worker>, Error>,
     /// Views in the queue. Those of a batch whose worker died between COMMIT and settle are among them.
     pub waiting: Result<u64, Error>,
     pub clock: Result<Clock, Error>,
@@ -107,7 +107,7 @@ pub async fn examine(url: &str, prefix: &str) -> Result<Server, Error> {
         info,
         config: settings(&mut connection).await,
         owner: ask(&mut connection, cmd("GET").arg(owner_key(prefix))).await,
-        workers: connected_workers(&mut connection).await,
+        workers: ask::<String>(&mut connection, &workers::list()).await.map(|clients| workers::listed(&clients)),
         waiting: waiting(&mut connection, prefix).await,
         clock: clock(&mut connection).await,
     })
@@ -125,13 +125,6 @@ async fn settings(connection: &mut MultiplexedConnection) -> Result<Fields, Erro
         all.extend(pairs);
     }
     Ok(all.into_iter().collect())
-}
-
-async fn connected_workers(connection: &mut MultiplexedConnection) -> Result<usize, Error> {
-    let list: String = ask(connection, cmd("CLIENT").arg("LIST").arg("TYPE").arg("normal")).await?;
-    let is_worker =
-        |line: &&str| line.split(' ').any(|field| field.strip_prefix("name=").is_some_and(|name| name.starts_with(workers::NAME)));
-    Ok(list.lines().filter(is_worker).count())
 }
 
 /// Asks for as many shards as there can be: how many there are only MySQL knows, which may be away.

@@ -4,10 +4,11 @@
 
 use super::Node;
 use crate::Error;
+use redis::Cmd;
 use telemetry::metrics::RedisOp;
 
 /// Of the connections of workers; the process id follows.
-pub(super) const NAME: &str = "inventory-worker:";
+const NAME: &str = "inventory-worker:";
 
 /// A worker's connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,12 +42,18 @@ pub(super) fn own_name() -> String {
 /// # Errors
 /// As any command. A user without the right to list clients is refused, which is `Bug`.
 pub async fn workers(queue: &Node) -> Result<Vec<Worker>, Error> {
-    let mut command = ::redis::cmd("CLIENT");
-    command.arg("LIST").arg("TYPE").arg("normal");
-    let text: String = queue.session()?.command(RedisOp::Status, &command).await?;
-    let mut workers: Vec<Worker> = text.lines().filter_map(parse).collect();
+    Ok(listed(&queue.session()?.command::<String>(RedisOp::Status, &list()).await?))
+}
+
+pub(super) fn list() -> Cmd {
+    ::redis::cmd("CLIENT").arg("LIST").arg("TYPE").arg("normal").to_owned()
+}
+
+/// The workers among the clients that Redis listed.
+pub(super) fn listed(clients: &str) -> Vec<Worker> {
+    let mut workers: Vec<Worker> = clients.lines().filter_map(parse).collect();
     workers.sort_by_key(|worker| std::cmp::Reverse(worker.connected_seconds));
-    Ok(workers)
+    workers
 }
 
 /// One line of the list: `id=3 addr=127.0.0.1:50002 name=… age=12 idle=0 … cmd=blpop …`.
