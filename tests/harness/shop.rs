@@ -241,6 +241,12 @@ impl Shop {
         self.rows::<Option<u64>>(sql).await.into_iter().next().flatten().unwrap_or(0)
     }
 
+    /// Rows and index entries that MySQL has read since it was started, for whomever: of a shop with its own MySQL.
+    pub async fn row_reads(&self) -> u64 {
+        let rows: Vec<(String, String)> = self.rows("SHOW GLOBAL STATUS LIKE 'Handler_read%'").await;
+        rows.into_iter().map(|(_, count)| count.parse::<u64>().expect("a count")).sum()
+    }
+
     /// A connection with all rights, in this shop's database.
     pub async fn sql_connection(&self) -> mysql_async::Conn {
         let mut conn = self.sql.get_conn().await.expect("MySQL can be reached");

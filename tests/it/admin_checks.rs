@@ -184,13 +184,9 @@ async fn a_sample_is_as_large_as_asked_and_reads_no_more_of_a_large_catalogue_wi
     shop.run("UPDATE products SET deleted_at = UTC_TIMESTAMP(6) WHERE id BETWEEN 9000000 AND 25999999").await;
     let mysql = MySql::new(&shop.mysql_url("inventory_api"), 2, Arc::new(StoreMetrics::new(&Registry::new("tests")))).unwrap();
     let sample = async |count| sample(&mysql, count).await.unwrap().into_iter().map(|id| id.get()).collect::<Vec<_>>();
-    let reads = async || {
-        let rows: Vec<(String, String)> = shop.rows("SHOW GLOBAL STATUS LIKE 'Handler_read%'").await;
-        rows.into_iter().map(|(_, count)| count.parse::<u64>().unwrap()).sum::<u64>()
-    };
-    let before = reads().await;
+    let before = shop.row_reads().await;
     let first = sample(300).await;
-    let read = reads().await - before;
+    let read = shop.row_reads().await - before;
     assert!(read < 10_000, "{read} of 31,000 rows were read");
     assert!(first.len() == 300 && first.is_sorted_by(|one, other| one < other), "{first:?}");
     assert!(!first.iter().any(|id| (9_000_000..=25_999_999).contains(id)), "{first:?}");

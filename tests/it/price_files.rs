@@ -84,13 +84,9 @@ async fn an_undo_reads_what_its_batch_wrote_and_not_the_rest_of_the_history() {
                 SELECT p.id, 1, 1.0, 'GBP', UUID() FROM products p JOIN products q WHERE q.id <= 50";
     shop.run(rest).await;
     let report = import(&shop, &file(2_000, "2.00", (1, "P1,2.00,GBP")), &[]).await.json(0);
-    let reads = async || {
-        let rows: Vec<(String, String)> = shop.rows("SHOW GLOBAL STATUS LIKE 'Handler_read%'").await;
-        rows.into_iter().map(|(_, count)| count.parse::<u64>().unwrap()).sum::<u64>()
-    };
-    let before = reads().await;
+    let before = shop.row_reads().await;
     assert_eq!(undo(&shop, &report["batch"]).await.json(0).as_array().unwrap().len(), 2_000);
-    let read = reads().await - before;
+    let read = shop.row_reads().await - before;
     assert!(read < 50_000, "{read} reads for 2,000 of 102,000 rows");
 }
 
