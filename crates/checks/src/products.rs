@@ -16,7 +16,7 @@ use storage::Error;
 use storage::redis::product_cache::Cached;
 
 /// Products of one call of the API.
-const CALL: usize = 100;
+pub const CALL: usize = 100;
 
 /// Keys of Redis that one step of the search for entries looks at.
 const STEP: u32 = 1_000;

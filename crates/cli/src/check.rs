@@ -4,7 +4,7 @@
 //! How to tell is in the crate `checks`; here are the API over HTTP, the progress, the report, and the repair. Changes nothing
 //! unless it is told to repair.
 
-use crate::api_client::ApiClient;
+use crate::api_client::{ApiClient, MAX_SKUS};
 use crate::args::CheckArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Row};
@@ -12,7 +12,7 @@ use crate::progress::Progress;
 use crate::stores::Stores;
 use catalog::check::PATIENCE;
 use checks::compare::{Line, Sides};
-use checks::products::{Found, Places};
+use checks::products::{CALL, Found, Places};
 use checks::{MOST_TOLD, account, pieces, stock};
 use domain::ProductId;
 use serde::Serialize;
@@ -23,6 +23,8 @@ use telemetry::stop::Shutdown;
 
 /// Products that are compared, and looked at again, together: where all differ, a thousand of them wait as long as one.
 const CHUNK: usize = 1_000;
+
+const _: () = assert!(CALL <= MAX_SKUS);
 
 #[derive(Debug, Default, PartialEq, Serialize)]
 struct Report {

@@ -347,12 +347,12 @@ impl Ask {
     }
 }
 
-/// Refused for what others hold.
 /// Behind what was read, if there may be more.
 fn next(mut read: Vec<Overdue>) -> Option<Overdue> {
     if read.len() < EXPIRED_AT_ONCE { None } else { read.pop() }
 }
 
+/// Refused for what others hold.
 fn is_short(outcome: &Outcome) -> bool {
     matches!(outcome, Err(Error::Insufficient(_) | Error::BelowReserved(_)))
 }

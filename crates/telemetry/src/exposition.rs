@@ -109,14 +109,14 @@ impl Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::instruments::{self, Labels};
     use prometheus::{Histogram, HistogramOpts, Opts};
 
-    fn opts(name: &str, labels: &[(&str, &str)]) -> Opts {
-        let owned = labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned()));
-        Opts::new(name, "A \\ and\na second line").const_labels(owned.collect())
+    fn opts(name: &str, labels: &Labels<'_>) -> Opts {
+        instruments::opts(name, labels, "A \\ and\na second line")
     }
 
-    fn counter(name: &str, labels: &[(&str, &str)], count: u64) -> Value {
+    fn counter(name: &str, labels: &Labels<'_>, count: u64) -> Value {
         let counter = IntCounter::with_opts(opts(name, labels)).unwrap();
         counter.inc_by(count);
         Value::Counter(counter)
@@ -128,7 +128,7 @@ mod tests {
         Value::Seconds(gauge)
     }
 
-    fn histogram(name: &str, labels: &[(&str, &str)], observed: &[f64]) -> Value {
+    fn histogram(name: &str, labels: &Labels<'_>, observed: &[f64]) -> Value {
         let opts = HistogramOpts::from(opts(name, labels)).buckets(vec![0.0005, 1.0, 2.5, 1e6]);
         let histogram = Histogram::with_opts(opts).unwrap();
         observed.iter().for_each(|value| histogram.observe(*value));

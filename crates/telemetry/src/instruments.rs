@@ -159,7 +159,7 @@ pub struct Registry {
 }
 
 /// Names and values of the labels of one series.
-type Labels<'a> = [(&'a str, &'a str)];
+pub(crate) type Labels<'a> = [(&'a str, &'a str)];
 
 impl Registry {
     pub(crate) fn empty(build: Build) -> Self {
@@ -247,6 +247,6 @@ impl Registry {
     }
 }
 
-fn opts(name: &str, labels: &Labels<'_>, help: &str) -> Opts {
+pub(crate) fn opts(name: &str, labels: &Labels<'_>, help: &str) -> Opts {
     Opts::new(name, help).const_labels(labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect())
 }

@@ -10,7 +10,7 @@ use storage::watch::{Look, now_ms};
 use telemetry::metrics::{Answered, CacheMetrics, CacheResult, HttpMetrics, QueueMetrics};
 
 /// Rates, the hit ratio and quantiles are those of the last so many seconds: fewer make the plots jump, more hide what began.
-const WINDOW: usize = 10;
+pub(super) const WINDOW: usize = 10;
 
 /// The figures of one second. `None` is what nobody knows at the time.
 #[derive(Debug, Clone, Default, Serialize)]

@@ -4,7 +4,7 @@
 //! of the section of `deploy/RUNBOOK.md`, that is about it; a console that is looked at says it sooner than an alert. What only
 //! workers know, such as differences that their samples met, is told by the alerts alone.
 
-use super::sample::Sample;
+use super::sample::{Sample, WINDOW};
 use chrono::DateTime;
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -21,8 +21,8 @@ const LATE_SECONDS: f64 = 60.0;
 const NEARLY_FULL: f64 = 0.8;
 const MEMORY_HIGH: f64 = 0.85;
 
-/// Rates are those of so many seconds before a sample: `WINDOW` in `sample.rs`.
-const RATES_SECONDS: f64 = 10.0;
+/// Rates are those of so many seconds before a sample.
+const RATES_SECONDS: f64 = WINDOW as f64;
 
 /// Share of answers with 500 or above that is no longer a budget of 99.9 % being used but an incident.
 const FAILING: f64 = 0.01;
